@@ -1,0 +1,1 @@
+"""Developer and user tools, run as `python -m tools.NAME` or `python3 tools/dev.py COMMAND`."""
