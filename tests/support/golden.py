@@ -27,7 +27,7 @@ class GoldenFrame:
         frame: the whole frame: length prefix, type byte, FlatBuffer.
         fields: what the frame says, by field name; `present` lists the slots in its vtable.
         payload: the payload as text; None where it was absent or no text.
-        payload_bytes: the payload's length.
+        payload_bytes: the payload's length; 0 where it was absent.
         deadline_minus_capture_ms: of requests, how far ahead the deadline was when sent.
     """
 
@@ -64,7 +64,7 @@ def _frame(entry: Mapping[str, Any]) -> GoldenFrame:
         message_type=entry["message_type"],
         fields=entry["fields"],
         payload=entry.get("payload_text"),
-        payload_bytes=entry["payload_bytes"],
+        payload_bytes=entry["payload_bytes"] or 0,
         deadline_minus_capture_ms=entry.get("deadline_minus_capture_ms"),
         frame=bytes.fromhex(entry["frame_hex"]),
     )
