@@ -70,7 +70,7 @@ class ExecuteRequest(_Value, frozen=True):
     workspace_id: str | None = None
     trace_id: str | None = None
     deadline_at_ms: int = 0
-    payload: Buffer | None = None
+    payload: Buffer | Sequence[Buffer] | None = None
     headers: KeyValues | None = None
     stream: bool = False
     payload_format: PayloadFormat = PayloadFormat.JSON
@@ -82,7 +82,8 @@ class ExecuteRequest(_Value, frozen=True):
 class ExecuteResponse(_Value, frozen=True):
     """The one answer to a call that is not a stream.
 
-    `payload` may be several buffers in order: they leave as one vector, without being joined.
+    `payload` is one buffer when decoded; the encoder also takes a sequence of buffers, which
+    leave one after another as one vector, without being joined.
     """
 
     TYPE: ClassVar = MessageType.EXECUTE_RESPONSE
@@ -90,7 +91,7 @@ class ExecuteResponse(_Value, frozen=True):
     request_id: int
     error_class: ErrorClass = ErrorClass.SUCCESS
     error_message: str | None = None
-    payload: Buffer | None = None
+    payload: Buffer | Sequence[Buffer] | None = None
     duration_us: int = 0
     retry_after_ms: int = 0
     disposition: Disposition = Disposition.UNKNOWN
@@ -230,10 +231,10 @@ Message: TypeAlias = (
 class HttpRequest(_Value, frozen=True):
     """The native payload of operation `request` of connector `http`."""
 
-    method: str
     url: str
+    method: str = "GET"
     headers: KeyValues = ()
-    body: Buffer | None = None
+    body: Buffer | Sequence[Buffer] | None = None
     timeout_ms: int = 0
     follow_redirects: bool = True
     decode_content: bool = True
@@ -242,8 +243,7 @@ class HttpRequest(_Value, frozen=True):
 class HttpResponse(_Value, frozen=True):
     """The native payload of its answer: headers in order, repeats kept, body as bytes.
 
-    `body` is one buffer when decoded; an encoder also takes a sequence of buffers, which leave
-    one after another without being joined.
+    `body`: as the payload of ExecuteResponse.
     """
 
     status_code: int

@@ -1,0 +1,218 @@
+"""A checked FlatBuffers reader: every offset is held against the buffer before it is followed.
+
+The Python `flatbuffers` package has no verifier: a negative offset reads from the end and an
+over-long vector is cut in silence. Here reading is verifying. The vtable is read once per table
+and each present field is read by the function of its kind.
+
+What is checked (FlatBuffers' own internals document): root offset, vtable position and sizes,
+field offsets inside the table, string and vector extents, UTF-8, enum ranges, required fields,
+counts of header lists, and the sum of strings that shared offsets could multiply. What is not:
+alignment and the NUL behind a string, on which nothing here depends. Depth is bounded by the
+schema, which has no table that contains itself.
+"""
+
+from collections.abc import Callable
+from enum import IntEnum
+from struct import Struct
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from vastar_client.wire._tables import Field, Kind, Table
+from vastar_client.wire.errors import RemoteProtocolError
+from vastar_client.wire.limits import MAX_HEADER_PAIRS, MAX_VTABLE_SLOTS
+
+__all__ = ["MalformedError", "TableReader"]
+
+_U16_PAIR: Final = Struct("<HH")
+_U32: Final = Struct("<I")
+_I32: Final = Struct("<i")
+
+_OFFSET_BYTES: Final = 4
+"""Every offset, and the counter in front of a vector, is a u32; a table begins with an i32."""
+
+_SHARED_STRING_SLACK_BYTES: Final = 1 << 20
+"""The strings of a header list may together exceed the message by this much: builders may share
+equal strings, but a hostile message must not turn 10 MB into 40 GB."""
+
+_Read: TypeAlias = Callable[[memoryview, int, int], Any]
+"""(buffer, position of the inline part, end of the buffer) to the value."""
+
+
+class MalformedError(RemoteProtocolError):
+    """The bytes are not a FlatBuffer of the expected table."""
+
+
+def _read_vtable(
+    view: memoryview, at: int, end: int, known: tuple[Struct, ...]
+) -> tuple[tuple[int, ...], int]:
+    """The offsets of the known fields and the inline size of the table at `at`.
+
+    `known[n]` unpacks n slots; slots that a newer peer appended are not read.
+    """
+    if not _OFFSET_BYTES <= at <= end - _OFFSET_BYTES:
+        raise MalformedError(f"table at {at} of {end} bytes")
+    vtable_at = at - _I32.unpack_from(view, at)[0]
+    if not 0 <= vtable_at <= end - _U16_PAIR.size:
+        raise MalformedError(f"vtable at {vtable_at} of {end} bytes")
+    vtable_bytes, table_bytes = _U16_PAIR.unpack_from(view, vtable_at)
+    slots = (vtable_bytes - 4) >> 1
+    if vtable_bytes & 1 or not 0 <= slots <= MAX_VTABLE_SLOTS or vtable_at + vtable_bytes > end:
+        raise MalformedError(f"vtable of {vtable_bytes} bytes at {vtable_at} of {end}")
+    if not _OFFSET_BYTES <= table_bytes <= end - at:
+        raise MalformedError(f"table of {table_bytes} bytes at {at} of {end}")
+    unpacker = known[slots] if slots < len(known) else known[-1]
+    return unpacker.unpack_from(view, vtable_at + 4), table_bytes
+
+
+def _follow(view: memoryview, at: int, end: int, item_bytes: int) -> tuple[int, int]:
+    """Follow the offset at `at` to a vector: (position of its first item, number of items)."""
+    vector_at = at + _U32.unpack_from(view, at)[0]
+    if vector_at > end - 4:
+        raise MalformedError(f"offset to {vector_at} of {end} bytes")
+    count = _U32.unpack_from(view, vector_at)[0]
+    first_at = vector_at + 4
+    if count * item_bytes > end - first_at:
+        raise MalformedError(f"{count} items of {item_bytes} bytes at {first_at} of {end}")
+    return first_at, count
+
+
+def _read_string(view: memoryview, at: int, end: int) -> str:
+    first_at, count = _follow(view, at, end, 1)
+    try:
+        return str(view[first_at : first_at + count], "utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedError(f"not UTF-8 at byte {error.start}: {error.reason}") from None
+
+
+def _read_bytes(view: memoryview, at: int, end: int) -> memoryview:
+    """A vector of bytes as a view of the message, not a copy."""
+    first_at, count = _follow(view, at, end, 1)
+    return view[first_at : first_at + count]
+
+
+def _read_bool(view: memoryview, at: int, _end: int) -> bool:
+    """Like the generated code, any byte but 0 is true."""
+    return view[at] != 0
+
+
+def _scalar_reader(code: str) -> _Read:
+    unpack_from = Struct(f"<{code}").unpack_from
+
+    def read(view: memoryview, at: int, _end: int) -> Any:
+        return unpack_from(view, at)[0]
+
+    return read
+
+
+def _enum_reader(members: type[IntEnum]) -> _Read:
+    """A reader of an i8 that must be one of `members`, which count up from 0."""
+    by_number = tuple(members)
+    assert [int(member) for member in by_number] == list(range(len(by_number)))
+
+    def read(view: memoryview, at: int, _end: int) -> IntEnum:
+        number = view[at]
+        if number >= len(by_number):
+            signed = number - 256 if number > 127 else number  # noqa: PLR2004 - the i8 sign bit
+            raise MalformedError(f"{signed} is no {members.__name__} (0 to {len(by_number) - 1})")
+        return by_number[number]
+
+    return read
+
+
+_KEY_VALUE_SLOTS: Final = tuple(Struct(f"<{count}H") for count in range(3))
+
+
+def _read_pair(view: memoryview, at: int, end: int) -> tuple[str, str]:
+    """One KeyValue table, whose two strings are required."""
+    slots, table_bytes = _read_vtable(view, at, end, _KEY_VALUE_SLOTS)
+    if len(slots) < 2 or 0 in slots:  # noqa: PLR2004 - key and value
+        raise MalformedError("required field missing: key and value must both be there")
+    if min(slots) < _OFFSET_BYTES or max(slots) > table_bytes - _OFFSET_BYTES:
+        raise MalformedError(f"fields at {slots} of a {table_bytes} byte table")
+    return _read_string(view, at + slots[0], end), _read_string(view, at + slots[1], end)
+
+
+def _read_key_values(view: memoryview, at: int, end: int) -> tuple[tuple[str, str], ...]:
+    """A vector of KeyValue tables as pairs, in order, repeats kept."""
+    first_at, count = _follow(view, at, end, 4)
+    if count > MAX_HEADER_PAIRS:
+        raise MalformedError(f"{count} pairs, more than {MAX_HEADER_PAIRS}")
+    pairs = []
+    budget = end + _SHARED_STRING_SLACK_BYTES
+    for index in range(count):
+        offset_at = first_at + 4 * index
+        try:
+            pair = _read_pair(view, offset_at + _U32.unpack_from(view, offset_at)[0], end)
+        except MalformedError as error:
+            raise MalformedError(f"[{index}]: {error}") from None
+        budget -= len(pair[0]) + len(pair[1])
+        if budget < 0:
+            raise MalformedError("shared strings add up to more than the message itself")
+        pairs.append(pair)
+    return tuple(pairs)
+
+
+_READERS: Final[dict[Kind, _Read]] = {
+    Kind.BOOL: _read_bool,
+    Kind.STRING: _read_string,
+    Kind.BYTES: _read_bytes,
+    Kind.KEY_VALUES: _read_key_values,
+    **{
+        kind: _scalar_reader(kind.code)
+        for kind in (Kind.U16, Kind.I32, Kind.U32, Kind.I64, Kind.U64)
+    },
+}
+
+
+def _reader_of(field: Field) -> _Read:
+    return _READERS[field.kind] if field.members is None else _enum_reader(field.members)
+
+
+@attrs.define
+class TableReader:
+    """Reads one table of the schema as the root of a buffer."""
+
+    table: Table
+    _fields: tuple[tuple[str, int, _Read], ...] = attrs.field(init=False)
+    _slots: tuple[Struct, ...] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Resolve what each read needs, once."""
+        fields = self.table.fields
+        self._fields = tuple((f.name, f.kind.width_bytes, _reader_of(f)) for f in fields)
+        self._slots = tuple(Struct(f"<{count}H") for count in range(len(fields) + 1))
+
+    def read(self, view: memoryview) -> Any:
+        """The value of the root table of `view`.
+
+        Raises:
+            MalformedError: naming table, field and fault; `request_id` set where it could be read.
+        """
+        values = dict(self.table.initial)
+        try:
+            self._read_into(values, view)
+        except MalformedError as error:
+            raise MalformedError(
+                f"Invalid FlatBuffers message: {self.table.name}: {error}",
+                request_id=values.get("request_id", 0),
+            ) from None
+        return self.table.value_type(**values)
+
+    def _read_into(self, values: dict[str, Any], view: memoryview) -> None:
+        end = len(view)
+        if end < _OFFSET_BYTES:
+            raise MalformedError(f"{end} bytes are too short")
+        at = _U32.unpack_from(view, 0)[0]
+        slots, table_bytes = _read_vtable(view, at, end, self._slots)
+        for (name, width_bytes, read), offset in zip(self._fields, slots, strict=False):
+            if offset:
+                if not _OFFSET_BYTES <= offset <= table_bytes - width_bytes:
+                    raise MalformedError(f"{name}: field at {offset} of a {table_bytes} byte table")
+                try:
+                    values[name] = read(view, at + offset, end)
+                except MalformedError as error:
+                    raise MalformedError(f"{name}: {error}") from None
+        missing = self.table.required - values.keys()
+        if missing:
+            raise MalformedError(f"required field missing: {', '.join(sorted(missing))}")

@@ -1,0 +1,189 @@
+"""A FlatBuffers writer that goes forwards and puts the body last.
+
+The usual builder grows backwards and copies everything into one array. A message here is
+`root offset | vtable | table | strings, header lists | byte vector`, written front to back, so
+that the one large field (payload, data, body) is never copied: it leaves as buffers of its own
+behind the head. Readers of any language follow offsets and do not notice.
+
+Which fields are present decides how vtable and table lie, so that layout is computed once per
+combination and kept; a message then costs one `pack` plus its strings.
+"""
+
+import struct
+from collections.abc import Sequence
+from struct import Struct
+from typing import Any, Final
+
+import attrs
+
+from vastar_client.wire._tables import Field, Kind, Table
+from vastar_client.wire.errors import LocalProtocolError
+from vastar_client.wire.limits import MAX_FLATBUFFER_BYTES, MAX_HEADER_PAIRS
+from vastar_client.wire.messages import Buffer, KeyValues
+
+__all__ = ["TableWriter", "buffers_bytes"]
+
+_U32: Final = Struct("<I")
+_KEY_VALUE_TABLE: Final = Struct("<iII")
+_KEY_VALUE_VTABLE: Final = Struct("<HHHH").pack(8, 12, 4, 8)
+_NULS: Final = tuple(b"\0" * count for count in range(8))
+_VECTOR_ALIGNMENT_BYTES: Final = 8
+"""Byte vectors start here, so that a nested FlatBuffer's 8-byte numbers are aligned too."""
+
+
+def buffers_bytes(buffers: Sequence[Buffer]) -> int:
+    """The length of `buffers` together."""
+    return sum(map(len, buffers))
+
+
+def _string(text: str) -> bytes:
+    """Length, UTF-8, a NUL, and padding to 4 bytes."""
+    encoded = text.encode()
+    return _U32.pack(len(encoded)) + encoded + _NULS[4 - (len(encoded) & 3)]
+
+
+def _key_values(pairs: KeyValues) -> bytes:
+    """`u32 count | offsets | vtable | (table, strings) of each pair`; all share the vtable."""
+    if len(pairs) > MAX_HEADER_PAIRS:
+        raise LocalProtocolError(f"{len(pairs)} headers, more than {MAX_HEADER_PAIRS}")
+    offsets_at = 4
+    vtable_at = offsets_at + 4 * len(pairs)
+    at = vtable_at + len(_KEY_VALUE_VTABLE)
+    offsets = []
+    tables: list[bytes] = []
+    for index, (key, value) in enumerate(pairs):
+        key_string, value_string = _string(key), _string(value)
+        offsets.append(at - (offsets_at + 4 * index))
+        # From the key's slot (table + 4) to behind the table, and from the value's (table + 8)
+        # to behind the key.
+        tables += (
+            _KEY_VALUE_TABLE.pack(at - vtable_at, 8, 4 + len(key_string)),
+            key_string,
+            value_string,
+        )
+        at += _KEY_VALUE_TABLE.size + len(key_string) + len(value_string)
+    count_and_offsets = struct.pack(f"<{len(pairs) + 1}I", len(pairs), *offsets)
+    return b"".join((count_and_offsets, _KEY_VALUE_VTABLE, *tables))
+
+
+@attrs.frozen
+class _Layout:
+    """Where everything lies for one combination of present fields."""
+
+    pack: Struct
+    """Root offset, vtable and the table's inline part."""
+    head: tuple[int, ...]
+    """The constant values that `pack` takes first."""
+    order: tuple[tuple[int, Kind, int], ...]
+    """(index in the table, kind, absolute position) of each inline value, in order."""
+
+
+def _inline_order(field: tuple[int, Field]) -> tuple[int, bool]:
+    """Widest first, so that no padding is needed between; byte vectors behind their like.
+
+    (The offset of a byte vector is known last.)
+    """
+    return -field[1].kind.width_bytes, field[1].kind is Kind.BYTES
+
+
+def _lay_out(fields: tuple[Field, ...], mask: int) -> _Layout:
+    """The layout for the fields whose bit is set in `mask`."""
+    present = sorted(
+        ((slot, field) for slot, field in enumerate(fields) if mask >> slot & 1),
+        key=_inline_order,
+    )
+    slots = mask.bit_length()
+    vtable_bytes = 4 + 2 * slots
+    # The table starts 4 before a multiple of 8, so that the numbers behind its own first four
+    # bytes are aligned to 8.
+    table_at = (4 + vtable_bytes + 3) // 8 * 8 + 4
+    offsets = [0] * slots
+    order = []
+    format_ = f"<IHH{slots}H{table_at - 4 - vtable_bytes}xi"
+    at = 4
+    for slot, field in present:
+        offsets[slot] = at
+        order.append((slot, field.kind, table_at + at))
+        format_ += field.kind.code
+        at += field.kind.width_bytes
+    padding = -at % 4
+    format_ += f"{padding}x"
+    return _Layout(
+        pack=Struct(format_),
+        head=(table_at, vtable_bytes, at, *offsets, table_at - 4),
+        order=tuple(order),
+    )
+
+
+@attrs.define
+class TableWriter:
+    """Writes values of one table of the schema."""
+
+    table: Table
+    _fields: tuple[tuple[int, str, Any], ...] = attrs.field(init=False)
+    _layouts: dict[int, _Layout] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Resolve what each write needs, once."""
+        self._fields = tuple(
+            (1 << slot, field.name, default)
+            for slot, (field, default) in enumerate(
+                zip(self.table.fields, self.table.defaults, strict=True)
+            )
+        )
+        assert sum(field.kind is Kind.BYTES for field in self.table.fields) <= 1
+
+    def write(self, value: Any) -> list[Buffer]:
+        """The buffers of `value` as one FlatBuffer: the head, then the body's own buffers.
+
+        Raises:
+            LocalProtocolError: a number out of its range, text that is not Unicode (a lone
+                surrogate), too many headers, or more than 2 GiB.
+        """
+        mask = 0
+        items = []
+        for bit, name, default in self._fields:
+            item = getattr(value, name)
+            items.append(item)
+            if item is not None and item != default:
+                mask |= bit
+        layout = self._layouts.get(mask)
+        if layout is None:
+            layout = self._layouts[mask] = _lay_out(self.table.fields, mask)
+        try:
+            return _assemble(layout, items)
+        except (ValueError, struct.error) as error:
+            raise LocalProtocolError(f"{self.table.name} cannot be encoded: {error}") from error
+
+
+def _assemble(layout: _Layout, items: list[Any]) -> list[Buffer]:
+    """Put the values of one message in place."""
+    inline = [*layout.head]
+    children = [b""]  # the head goes here
+    body: Sequence[Buffer] = ()
+    at = layout.pack.size
+    for slot, kind, position in layout.order:
+        item = items[slot]
+        if kind is Kind.STRING:
+            inline.append(at - position)
+            child = _string(item)
+            children.append(child)
+            at += len(child)
+        elif kind is Kind.KEY_VALUES:
+            inline.append(at - position)
+            child = _key_values(item)
+            children.append(child)
+            at += len(child)
+        elif kind is Kind.BYTES:
+            body = item if isinstance(item, (list, tuple)) else (item,)
+            padding = -(at + 4) % _VECTOR_ALIGNMENT_BYTES
+            inline.append(at + padding - position)
+            body_bytes = buffers_bytes(body)
+            children += (_NULS[padding], _U32.pack(body_bytes))
+            at += padding + 4 + body_bytes
+        else:
+            inline.append(item)
+    if at > MAX_FLATBUFFER_BYTES:
+        raise LocalProtocolError(f"a message of {at} bytes exceeds {MAX_FLATBUFFER_BYTES}")
+    children[0] = layout.pack.pack(*inline)
+    return [b"".join(children), *body]
