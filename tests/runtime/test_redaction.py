@@ -1,5 +1,6 @@
 """No planted secret survives redaction, and what is harmless stays readable."""
 
+import re
 import string
 
 import pytest
@@ -19,18 +20,19 @@ from vastar_runtime.redaction import (
 # Letters that occur in none of the harmless texts around it, so that a find is a leak.
 _SECRETS = st.text(alphabet="XYZQJ", min_size=6, max_size=40)
 _PASSWORD_CHARS = st.text(alphabet="XYZQJ%:;&=!$*+,/\\?# \t@", max_size=12)
+_WORD = re.compile(r"\S+")
 _SECRET_PARAMETERS = st.sampled_from(
-    (
+    _WORD.findall(
         "key api_key apiKey API-KEY access_token token sig signature secret code auth password "
         "X-Amz-Signature X-Amz-Credential x-amz-security-token client_secret %6Bey idToken "
         "subscription-key sas jwt session_id"
-    ).split()
+    )
 )
 _SECRET_HEADERS = st.sampled_from(
-    (
+    _WORD.findall(
         "Authorization Proxy-Authorization Cookie Set-Cookie X-Api-Key api-key X-Auth Ocp-Key "
         "x-goog-api-key X-Amz-Security-Token X-Client-Secret"
-    ).split()
+    )
 )
 
 
