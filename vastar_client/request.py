@@ -1,0 +1,289 @@
+"""HTTP requests: one dataclass, and builders that make it step by step.
+
+`HTTPRequest` is the published SDK's mutable dataclass with more optional fields. `json=`,
+`data=` and `params=` are resolved into body, headers and URL at construction, so a request that
+exists can be sent. The Go SDK's builders (`GET(url).with_json(...)`) are methods of the request
+itself; each returns a changed copy, so that a half-built request can be shared.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, InitVar, dataclass, replace
+from typing import Any, Self, TypeAlias, TypedDict, Unpack
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import msgspec
+
+from vastar_client._headers import HeaderTypes, header_pairs, is_named
+from vastar_client.config import check_timeout_ms
+
+__all__ = [
+    "DELETE",
+    "GET",
+    "HEAD",
+    "OPTIONS",
+    "PATCH",
+    "POST",
+    "PUT",
+    "HTTPRequest",
+    "RequestOptions",
+    "build_request",
+]
+
+Body: TypeAlias = bytes | bytearray | memoryview | str
+FormTypes: TypeAlias = Body | Mapping[str, Any] | Sequence[tuple[str, Any]]
+QueryTypes: TypeAlias = Mapping[str, Any] | Sequence[tuple[str, Any]]
+
+
+@dataclass(repr=False)
+class HTTPRequest:
+    """One HTTP request to make through the runtime.
+
+    Args:
+        method: the HTTP method; the runtime upper-cases it.
+        url: absolute, http or https.
+        headers: a mapping, or pairs where a name repeats.
+        body: bytes, or text that travels as UTF-8.
+        timeout_ms: the deadline of this call, by default the client's.
+        tenant_id: on whose behalf, by default the client's.
+        workspace_id: as above.
+        trace_id: goes into every log line of the call, and upstream.
+        idempotency_key: declares a repeat harmless, so that the runtime may retry a POST.
+        follow_redirects: whether a 3xx is followed.
+        decode_content: whether gzip, deflate and br are undone by the runtime.
+        params: added to the URL's query; None values are left out, sequences repeat the name.
+        json: a value to send as JSON; None is no body (`with_json(None)` sends null).
+        data: a body, or fields to send as a form.
+
+    Raises:
+        ValueError: two bodies are given, or the timeout is not positive.
+        TypeError: a header is no string, or the JSON value cannot be written.
+    """
+
+    method: str
+    url: str
+    headers: HeaderTypes | None = None
+    body: Body | None = None
+    timeout_ms: int | None = None
+    tenant_id: str | None = None
+    workspace_id: str | None = None
+    trace_id: str | None = None
+    _: KW_ONLY
+    idempotency_key: str | None = None
+    follow_redirects: bool = True
+    decode_content: bool = True
+    params: InitVar[QueryTypes | None] = None
+    json: InitVar[Any] = None
+    data: InitVar[FormTypes | None] = None
+
+    def __post_init__(
+        self, params: QueryTypes | None, json: object, data: FormTypes | None
+    ) -> None:
+        if sum(given is not None for given in (self.body, json, data)) > 1:
+            raise ValueError("an HTTPRequest has one body: give one of body, json and data")
+        if self.timeout_ms is not None:
+            check_timeout_ms("HTTPRequest.timeout_ms", self.timeout_ms)
+        if params is not None:
+            self.url = _with_query(self.url, params)
+        if json is not None:
+            self._set_body(msgspec.json.encode(json), "application/json")
+        elif isinstance(data, bytes | bytearray | memoryview | str):
+            self.body = data
+        elif data is not None:
+            form = urlencode(_query_pairs(data)).encode()
+            self._set_body(form, "application/x-www-form-urlencoded")
+
+    def _set_body(self, body: bytes, content_type: str) -> None:
+        self.body = body
+        pairs = self.header_pairs()
+        if not is_named(pairs, "content-type"):
+            pairs.append(("Content-Type", content_type))
+            self.headers = pairs if isinstance(self.headers, Sequence) else dict(pairs)
+
+    def header_pairs(self) -> list[tuple[str, str]]:
+        """The header fields as a new list of pairs.
+
+        Raises:
+            TypeError: a name or value is no string.
+        """
+        return header_pairs(self.headers)
+
+    def body_bytes(self) -> bytes | bytearray | memoryview | None:
+        """The body as it travels: text as UTF-8, no body and an empty one as None."""
+        body = self.body.encode() if isinstance(self.body, str) else self.body
+        return body if body is not None and len(body) else None
+
+    def get_header(self, name: str) -> str | None:
+        """The last value of header `name` in any case, or None."""
+        wanted = name.lower()
+        return next((v for k, v in reversed(self.header_pairs()) if k.lower() == wanted), None)
+
+    def with_header(self, name: str, value: str) -> Self:
+        """A copy in which header `name` has this value alone, whatever its case was."""
+        wanted = name.lower()
+        kept = [(k, v) for k, v in self.header_pairs() if k.lower() != wanted]
+        return replace(self, headers=[*kept, (name, value)])
+
+    def with_headers(self, headers: HeaderTypes) -> Self:
+        """A copy with each of `headers` set as `with_header` does; repeats among them are kept."""
+        new = header_pairs(headers)
+        names = {name.lower() for name, _ in new}
+        kept = [(k, v) for k, v in self.header_pairs() if k.lower() not in names]
+        return replace(self, headers=kept + new)
+
+    def with_query(self, params: QueryTypes) -> Self:
+        """A copy with `params` added to the URL's query."""
+        return replace(self, params=params)
+
+    def with_body(self, body: Body) -> Self:
+        """A copy with this body."""
+        return replace(self, body=body)
+
+    def with_json(self, value: object) -> Self:
+        """A copy with `value` as its JSON body, and the content type unless one is set.
+
+        Raises:
+            TypeError: the value cannot be written as JSON.
+        """
+        request = replace(self)
+        request._set_body(msgspec.json.encode(value), "application/json")  # noqa: SLF001  # a copy of self
+        return request
+
+    def with_form(self, fields: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> Self:
+        """A copy with `fields` as its URL-encoded form body."""
+        return replace(self, body=None, data=fields)
+
+    def with_timeout(self, timeout_ms: int) -> Self:
+        """A copy with this deadline, in milliseconds from the start of the call.
+
+        Raises:
+            ValueError: it is not positive.
+        """
+        return replace(self, timeout_ms=timeout_ms)
+
+    def with_tenant_id(self, tenant_id: str) -> Self:
+        """A copy on behalf of this tenant."""
+        return replace(self, tenant_id=tenant_id)
+
+    def with_workspace_id(self, workspace_id: str) -> Self:
+        """A copy in this workspace."""
+        return replace(self, workspace_id=workspace_id)
+
+    def with_trace_id(self, trace_id: str) -> Self:
+        """A copy with this trace id."""
+        return replace(self, trace_id=trace_id)
+
+    def with_idempotency_key(self, key: str) -> Self:
+        """A copy that the runtime may send again, under this key."""
+        return replace(self, idempotency_key=key)
+
+    def __repr__(self) -> str:
+        body_bytes = 0 if self.body is None else len(self.body)
+        names = ", ".join(name for name, _ in self.header_pairs())
+        return (
+            f"<HTTPRequest {self.method} {_shown_url(self.url)} headers=[{names}] "
+            f"body={body_bytes} bytes>"
+        )
+
+
+class RequestOptions(TypedDict, total=False):
+    """Keyword arguments of the verb methods: those of `HTTPRequest`, and a timeout in seconds."""
+
+    headers: HeaderTypes | None
+    body: Body | None
+    json: Any
+    data: FormTypes | None
+    params: QueryTypes | None
+    timeout_s: float | None
+    tenant_id: str | None
+    workspace_id: str | None
+    trace_id: str | None
+    idempotency_key: str | None
+    follow_redirects: bool
+    decode_content: bool
+
+
+def build_request(method: str, url: str, **options: Unpack[RequestOptions]) -> HTTPRequest:
+    """An `HTTPRequest` from the keyword arguments of a verb method.
+
+    Raises:
+        ValueError: the timeout is not positive, or two bodies are given.
+    """
+    timeout_s = options.pop("timeout_s", None)
+    fields: dict[str, Any] = dict(options)
+    if timeout_s is not None:
+        if not 0 < timeout_s < float("inf"):
+            raise ValueError(f"timeout_s is {timeout_s!r}: it must be a number of seconds above 0")
+        fields["timeout_ms"] = max(1, round(timeout_s * 1000))
+    return HTTPRequest(method, url, **fields)
+
+
+def GET(url: str) -> HTTPRequest:  # noqa: N802  # the Go SDK's name, as are its siblings
+    """A GET request to build on."""
+    return HTTPRequest("GET", url)
+
+
+def POST(url: str) -> HTTPRequest:  # noqa: N802
+    """A POST request to build on."""
+    return HTTPRequest("POST", url)
+
+
+def PUT(url: str) -> HTTPRequest:  # noqa: N802
+    """A PUT request to build on."""
+    return HTTPRequest("PUT", url)
+
+
+def PATCH(url: str) -> HTTPRequest:  # noqa: N802
+    """A PATCH request to build on."""
+    return HTTPRequest("PATCH", url)
+
+
+def DELETE(url: str) -> HTTPRequest:  # noqa: N802
+    """A DELETE request to build on."""
+    return HTTPRequest("DELETE", url)
+
+
+def HEAD(url: str) -> HTTPRequest:  # noqa: N802
+    """A HEAD request to build on."""
+    return HTTPRequest("HEAD", url)
+
+
+def OPTIONS(url: str) -> HTTPRequest:  # noqa: N802
+    """An OPTIONS request to build on."""
+    return HTTPRequest("OPTIONS", url)
+
+
+def _query_pairs(params: QueryTypes) -> list[tuple[str, str]]:
+    """Names and texts: None left out, sequences repeated, booleans as JSON writes them."""
+    items = params.items() if isinstance(params, Mapping) else params
+    pairs: list[tuple[str, str]] = []
+    for name, value in items:
+        many = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        values = value if many else [value]
+        pairs += [(name, _query_text(one)) for one in values if one is not None]
+    return pairs
+
+
+def _query_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _with_query(url: str, params: QueryTypes) -> str:
+    """`url` with `params` behind the query that it has, before its fragment."""
+    added = urlencode(_query_pairs(params))
+    if not added:
+        return url
+    base, mark, fragment = url.partition("#")
+    glue = "?" if "?" not in base else "" if base.endswith(("?", "&")) else "&"
+    return f"{base}{glue}{added}{mark}{fragment}"
+
+
+def _shown_url(url: str) -> str:
+    """`url` without what may be secret: userinfo, the values of the query, the fragment."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "<unreadable URL>"
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "..." if parts.query else "", ""))
