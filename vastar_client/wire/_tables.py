@@ -62,8 +62,8 @@ class Table:
 
     Attributes:
         defaults: the value of every field when its slot is absent; it is not written then.
-        request_id_default: what a reader starts from: `{"request_id": 0}` where the message
-            class itself has no default for it.
+        initial: what a reader starts from: 0 for each number (`request_id`, `status_code`) for
+            which the message class itself has no default.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Table:
         for field in self.fields:
             default = by_name[field.name].default
             if default is msgspec.NODEFAULT:
-                default = 0 if field.kind is Kind.U64 else None
+                default = None if field.required else 0
                 if not field.required:
                     initial[field.name] = default
             defaults.append(default)
@@ -215,7 +215,7 @@ HTTP_REQUEST: Final = Table(
     "HttpRequest",
     messages.HttpRequest,
     (
-        Field("method", Kind.STRING),
+        Field("method", Kind.STRING, required=True),
         Field("url", Kind.STRING, required=True),
         Field("headers", Kind.KEY_VALUES),
         Field("body", Kind.BYTES),

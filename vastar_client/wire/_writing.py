@@ -36,6 +36,22 @@ def buffers_bytes(buffers: Sequence[Buffer]) -> int:
     return sum(map(len, buffers))
 
 
+def _in_bytes(buffer: Buffer) -> Buffer:
+    """`buffer` itself, or a view of it whose `len` counts bytes.
+
+    A length in larger items would shift every frame behind this one; a view with gaps would be
+    refused by the socket in the middle of the frame.
+
+    Raises:
+        LocalProtocolError: it is not contiguous.
+    """
+    if not isinstance(buffer, memoryview):
+        return buffer
+    if not buffer.c_contiguous:
+        raise LocalProtocolError("a body must be contiguous: copy the view first")
+    return buffer if buffer.nbytes == len(buffer) else buffer.cast("B")
+
+
 def _string(text: str) -> bytes:
     """Length, UTF-8, a NUL, and padding to 4 bytes."""
     encoded = text.encode()
@@ -121,15 +137,19 @@ class TableWriter:
 
     table: Table
     _fields: tuple[tuple[int, str, Any], ...] = attrs.field(init=False)
+    _required: int = attrs.field(init=False)
     _layouts: dict[int, _Layout] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Resolve what each write needs, once."""
         self._fields = tuple(
-            (1 << slot, field.name, default)
+            (1 << slot, field.name, None if field.required else default)
             for slot, (field, default) in enumerate(
                 zip(self.table.fields, self.table.defaults, strict=True)
             )
+        )
+        self._required = sum(
+            1 << slot for slot, field in enumerate(self.table.fields) if field.required
         )
         assert sum(field.kind is Kind.BYTES for field in self.table.fields) <= 1
 
@@ -138,7 +158,8 @@ class TableWriter:
 
         Raises:
             LocalProtocolError: a number out of its range, text that is not Unicode (a lone
-                surrogate), too many headers, or more than 2 GiB.
+                surrogate), too many headers, a required field that is None, a body that is not
+                contiguous, or more than 2 GiB.
         """
         mask = 0
         items = []
@@ -147,6 +168,9 @@ class TableWriter:
             items.append(item)
             if item is not None and item != default:
                 mask |= bit
+        if mask & self._required != self._required:
+            missing = ", ".join(sorted(n for n in self.table.required if getattr(value, n) is None))
+            raise LocalProtocolError(f"{self.table.name} cannot be encoded: {missing} is None")
         layout = self._layouts.get(mask)
         if layout is None:
             layout = self._layouts[mask] = _lay_out(self.table.fields, mask)
@@ -175,7 +199,8 @@ def _assemble(layout: _Layout, items: list[Any]) -> list[Buffer]:
             children.append(child)
             at += len(child)
         elif kind is Kind.BYTES:
-            body = item if isinstance(item, (list, tuple)) else (item,)
+            parts = (item,) if isinstance(item, (bytes, bytearray, memoryview)) else item
+            body = [_in_bytes(part) for part in parts]
             padding = -(at + 4) % _VECTOR_ALIGNMENT_BYTES
             inline.append(at + padding - position)
             body_bytes = buffers_bytes(body)
