@@ -21,7 +21,7 @@ from vastar_client.wire.errors import LocalProtocolError
 from vastar_client.wire.limits import MAX_FLATBUFFER_BYTES, MAX_HEADER_PAIRS
 from vastar_client.wire.messages import Buffer, KeyValues
 
-__all__ = ["TableWriter", "buffers_bytes"]
+__all__ = ["TableWriter", "buffers_bytes", "one_buffer"]
 
 _U32: Final = Struct("<I")
 _KEY_VALUE_TABLE: Final = Struct("<iII")
@@ -80,6 +80,13 @@ def _key_values(pairs: KeyValues) -> bytes:
         at += _KEY_VALUE_TABLE.size + len(key_string) + len(value_string)
     count_and_offsets = struct.pack(f"<{len(pairs) + 1}I", len(pairs), *offsets)
     return b"".join((count_and_offsets, _KEY_VALUE_VTABLE, *tables))
+
+
+def one_buffer(body: Buffer | Sequence[Buffer] | None) -> Buffer:
+    """`body` as one buffer; only several pieces are copied."""
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return body
+    return b"".join(body or ())
 
 
 @attrs.frozen

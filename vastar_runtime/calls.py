@@ -1,0 +1,87 @@
+"""A call on its way through the runtime.
+
+Shape: one mutable handle per call. The session that owns the call can cancel it, layers and
+connectors read what was asked and tighten its deadline, and whoever ends it reads from
+`progress` how far it got. The cancel scope is here because three parties may end a call (its
+deadline, its caller, the runtime's end) and one scope serves all three: a scope costs as much as
+decoding a message.
+"""
+
+import attrs
+import trio
+
+from vastar_client.wire.messages import ExecuteRequest
+from vastar_runtime.outcomes import Disposition, FailureKind
+from vastar_runtime.policy.deadline import Deadline
+from vastar_runtime.transport.progress import Progress
+
+__all__ = ["Call", "Caller"]
+
+
+@attrs.frozen
+class Caller:
+    """Who is at the other end of a connection, as the kernel tells.
+
+    Attributes:
+        uid: the user, or None where the transport cannot tell (TCP).
+        pid: the process, where it is known.
+        connection_id: counts connections, for logs.
+    """
+
+    connection_id: int = 0
+    uid: int | None = None
+    pid: int | None = None
+
+
+@attrs.define(eq=False)
+class Call:
+    """One call: what was asked, by whom, until when, and how far it got.
+
+    Attributes:
+        request: the message as received.
+        caller: who sent it.
+        deadline: the limit that binds now.
+        max_payload_bytes: longest payload that an answer can carry.
+        scope: cancelling it ends the call; its deadline follows `deadline`.
+        origin: where it goes (scheme://host:port, no secrets), once known.
+        cancelled_as: why the scope was cancelled, when it was not the deadline.
+    """
+
+    request: ExecuteRequest
+    caller: Caller
+    deadline: Deadline
+    max_payload_bytes: int
+    progress: Progress = attrs.field(factory=Progress)
+    scope: trio.CancelScope = attrs.field(init=False)
+    origin: str = ""
+    status_code: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    cancelled_as: FailureKind | None = None
+    _reached: Disposition = Disposition.NOT_SENT
+
+    def __attrs_post_init__(self) -> None:
+        """Let the scope end with the deadline."""
+        self.scope = trio.CancelScope(deadline=self.deadline.expires_at_s)
+
+    def limit_time(self, timeout_ms: int) -> None:
+        """Take the operation's own timeout into account (milliseconds from arrival, 0 = none)."""
+        self.deadline = self.deadline.with_timeout(timeout_ms)
+        self.scope.deadline = self.deadline.expires_at_s
+
+    @property
+    def disposition(self) -> Disposition:
+        """How far the call got, over all its hops: never less than an upstream may have done."""
+        return max(self._reached, self.progress.disposition)
+
+    def next_hop(self) -> None:
+        """Begin another request to an upstream for the same call."""
+        # A response was read, so the hop behind us got this far whatever the next one does.
+        self._reached = max(self._reached, Disposition.RESPONSE_STARTED)
+        self.progress = Progress()
+
+    def cancel(self, why: FailureKind) -> None:
+        """End the call as soon as it next waits; the first reason given stands."""
+        if self.cancelled_as is None:
+            self.cancelled_as = why
+        self.scope.cancel()

@@ -1,0 +1,138 @@
+"""From an upstream's response to one whole answer: the body read, decoded and bounded.
+
+The pieces are kept as they come and never joined: the native answer sends them one behind
+another. A body is given up as soon as it is longer than an answer can be.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final
+
+from vastar_client.wire.sse import SSEDecoder, SSELimitError
+from vastar_runtime.calls import Call
+from vastar_runtime.connectors.http.answer import HttpAnswer, header_text
+from vastar_runtime.connectors.http.decoding import ContentDecoder, codings_of, decoder_for
+from vastar_runtime.transport.errors import BodyTooLarge, TransportError
+from vastar_runtime.transport.response import UpstreamResponse
+
+__all__ = ["AnswerTooLarge", "collect", "discard", "header_values"]
+
+_DISCARDED_BYTES: Final = 64 * 1024
+_DONE: Final = "[DONE]"
+
+
+class AnswerTooLarge(Exception):  # noqa: N818 - what happened, and to what
+    """The body is longer than the answer to the caller may be."""
+
+
+def header_values(response: UpstreamResponse, name: bytes) -> list[bytes]:
+    """The values of header `name` (lower case), in order."""
+    return [value for key, value in response.headers if key == name]
+
+
+async def discard(response: UpstreamResponse) -> None:
+    """Read a short body to its end, so that its connection can be kept; leave a longer one."""
+    # The head was all that was wanted; a connection that fails now is not kept, that is all.
+    with suppress(BodyTooLarge, TransportError):
+        await response.read_all(_DISCARDED_BYTES)
+
+
+async def collect(
+    call: Call, response: UpstreamResponse, url: str, *, decode_content: bool
+) -> HttpAnswer:
+    """The whole answer in `response`.
+
+    Args:
+        call: counts what is received; says how long an answer may be.
+        response: closed by the caller.
+        url: where it comes from, as the answer tells it.
+        decode_content: undo the Content-Encoding, where it is known.
+
+    Raises:
+        AnswerTooLarge: the decoded body is longer than the answer may be.
+        BadContent: it does not decode.
+        TransportError: it did not arrive whole.
+    """
+    decoder = _decoder(response) if decode_content else None
+    is_event_stream = _is_event_stream(response)
+    body = await _read_body(call, response, decoder, is_event_stream=is_event_stream)
+    headers: list[tuple[bytes, bytes]] = response.headers
+    if decoder is not None and body:
+        headers = _without_encoding(headers, sum(map(len, body)))
+    return HttpAnswer(
+        status_code=response.status,
+        headers=headers,
+        body=body,
+        http_version=response.http_version,
+        url=url,
+        is_streaming=is_event_stream,
+    )
+
+
+async def _read_body(
+    call: Call,
+    response: UpstreamResponse,
+    decoder: ContentDecoder | None,
+    *,
+    is_event_stream: bool,
+) -> list[bytes]:
+    limit_bytes = call.max_payload_bytes
+    done = _DoneDetector() if is_event_stream else None
+    pieces: list[bytes] = []
+    total_bytes = 0
+    while data := await response.read_some():
+        call.received_bytes += len(data)
+        decoded: Iterable[bytes] = (data,) if decoder is None else decoder.decode(data)
+        for piece in decoded:
+            total_bytes += len(piece)
+            if total_bytes > limit_bytes:
+                raise AnswerTooLarge
+            pieces.append(piece)
+            if done is not None and done.sees(piece):
+                call.progress.completed = True  # for the caller this is the end
+                return pieces
+    if decoder is not None and call.received_bytes:
+        decoder.finish()
+    return pieces
+
+
+class _DoneDetector:
+    """Looks for the `[DONE]` event with which OpenAI-shaped streams end."""
+
+    def __init__(self) -> None:
+        self._events: SSEDecoder | None = SSEDecoder()
+
+    def sees(self, data: bytes) -> bool:
+        """Whether `data` completed the event."""
+        if self._events is None:
+            return False
+        try:
+            return any(event.data.strip() == _DONE for event in self._events.feed(data))
+        except SSELimitError:
+            self._events = None  # no such stream: it is collected to its end
+            return False
+
+
+def _is_event_stream(response: UpstreamResponse) -> bool:
+    content_types = header_values(response, b"content-type")
+    media_type = content_types[0].partition(b";")[0] if content_types else b""
+    return media_type.strip().lower() == b"text/event-stream"
+
+
+def _decoder(response: UpstreamResponse) -> ContentDecoder | None:
+    values = header_values(response, b"content-encoding")
+    if not values:
+        return None
+    return decoder_for(codings_of(", ".join(map(header_text, values))))
+
+
+def _without_encoding(
+    headers: Iterable[tuple[bytes, bytes]], body_bytes: int
+) -> list[tuple[bytes, bytes]]:
+    """`headers` as they would be had the body never been encoded."""
+    length = b"%d" % body_bytes
+    return [
+        (name, length if name == b"content-length" else value)
+        for name, value in headers
+        if name != b"content-encoding"
+    ]

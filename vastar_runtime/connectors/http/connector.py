@@ -1,0 +1,194 @@
+"""The HTTP connector: one call in, one outcome out.
+
+Shape: `execute` makes a valid request of the payload, sends it hop by hop, reads the body within
+the limits of a frame and writes the answer. Everything that can go wrong becomes a `Failure`
+value here; only cancellation and bugs pass through.
+
+An event stream for a caller that did not ask to stream is collected, as the published runtime
+does: the answer comes at the stream's end, or as soon as a `[DONE]` event arrived.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+
+from vastar_client.wire import LocalProtocolError, PayloadFormat, ResponseFormat
+from vastar_client.wire.codec import buffers_bytes, one_buffer
+from vastar_runtime.calls import Call
+from vastar_runtime.connectors.http.answer import HttpAnswer
+from vastar_runtime.connectors.http.collecting import (
+    AnswerTooLarge,
+    collect,
+    discard,
+    header_values,
+)
+from vastar_runtime.connectors.http.decoding import BadContent
+from vastar_runtime.connectors.http.errors import InvalidCall
+from vastar_runtime.connectors.http.headers import encode_headers
+from vastar_runtime.connectors.http.payload import HttpCall, parse_payload
+from vastar_runtime.connectors.http.redirects import REDIRECTS, redirected
+from vastar_runtime.connectors.http.target import Target, parse_target, resolve_location
+from vastar_runtime.connectors.http.tracing import trace_header
+from vastar_runtime.outcomes import Failure, FailureKind, Outcome
+from vastar_runtime.transport.errors import TransportError
+from vastar_runtime.transport.messages import Body, UpstreamRequest
+from vastar_runtime.transport.progress import Progress
+from vastar_runtime.transport.response import UpstreamResponse
+
+__all__ = ["HttpConnector", "HttpSettings", "Upstreams"]
+
+
+class Upstreams(Protocol):
+    """What sends a request and gives the head of its response: the transport, or layers on it."""
+
+    async def request(
+        self, scope: tuple[str, str], request: UpstreamRequest, progress: Progress
+    ) -> UpstreamResponse:
+        """Send `request` for (tenant, workspace) `scope`. Raises TransportError."""
+
+
+@attrs.frozen
+class HttpSettings:
+    """The configuration of the connector.
+
+    Attributes:
+        max_redirects: hops followed before the call fails.
+        accept_encoding: sent where the caller set no Accept-Encoding; empty sends none.
+    """
+
+    max_redirects: int = 10
+    accept_encoding: str = ""
+
+
+class _TooManyRedirects(Exception):  # noqa: N818 - never leaves this module
+    """The chain of redirects is longer than followed."""
+
+
+class HttpConnector:
+    """Operation `request` of connector `http` (any operation name, as published)."""
+
+    name = "http"
+
+    def __init__(
+        self, upstreams: Upstreams, settings: HttpSettings, random_u64: Callable[[], int]
+    ) -> None:
+        self._upstreams = upstreams
+        self._settings = settings
+        self._random_u64 = random_u64
+
+    async def execute(self, call: Call) -> Outcome:
+        """Make the HTTP call that `call` asks for. Raises nothing but cancellation."""
+        try:
+            http_call, request = self._prepare(call)
+        except InvalidCall as error:
+            return Failure(FailureKind.INVALID_REQUEST, str(error))
+        call.limit_time(http_call.timeout_ms)
+        call.sent_bytes = _body_bytes(http_call.body)
+        try:
+            answer = await self._follow(call, http_call, request)
+            return answer.reply(_answer_format(call))
+        except TransportError as error:
+            kind = FailureKind.TIMEOUT if error.timed_out else FailureKind.UPSTREAM
+            return Failure(kind, f"HTTP request failed: {error}")
+        except BadContent as error:
+            return Failure(FailureKind.UPSTREAM, f"HTTP request failed: {call.origin}: {error}")
+        except _TooManyRedirects:
+            return Failure(
+                FailureKind.UPSTREAM_PERMANENT,
+                f"HTTP request failed: more than {self._settings.max_redirects} redirects, the "
+                f"last one from {call.origin}",
+            )
+        except AnswerTooLarge:
+            return Failure(
+                FailureKind.TOO_LARGE,
+                f"response exceeds the frame limit of {call.max_payload_bytes} bytes: "
+                "use streaming",
+            )
+        except LocalProtocolError as error:
+            return Failure(
+                FailureKind.UPSTREAM_PERMANENT,
+                f"the response of {call.origin} cannot be handed on: {error}",
+            )
+
+    def _prepare(self, call: Call) -> tuple[HttpCall, UpstreamRequest]:
+        """What the caller asked and the first request of it. Raises InvalidCall."""
+        message = call.request
+        http_call = parse_payload(one_buffer(message.payload), message.payload_format)
+        target = parse_target(http_call.url)
+        return http_call, UpstreamRequest(
+            method=http_call.method,
+            origin=target.origin,
+            target=target.path_and_query,
+            headers=self._headers(call, http_call, target),
+            body=http_call.body,
+            replayable=message.idempotency_key is not None,
+        )
+
+    def _headers(
+        self, call: Call, http_call: HttpCall, target: Target
+    ) -> list[tuple[bytes, bytes]]:
+        """The caller's headers, completed in the published runtime's order."""
+        headers = encode_headers(http_call.headers, _body_bytes(http_call.body))
+        given = {name for name, _ in headers}
+        if target.authorization is not None and b"authorization" not in given:
+            headers.append((b"authorization", target.authorization))
+        if call.request.idempotency_key and b"idempotency-key" not in given:
+            headers += encode_headers([("idempotency-key", call.request.idempotency_key)], 0)
+        if call.request.trace_id and not given & {b"traceparent", b"x-trace-id"}:
+            headers.append(trace_header(call.request.trace_id, self._random_u64))
+        if b"accept" not in given:
+            headers.append((b"accept", b"*/*"))
+        if self._settings.accept_encoding and b"accept-encoding" not in given:
+            headers.append((b"accept-encoding", self._settings.accept_encoding.encode()))
+        if b"host" not in given:
+            headers.append((b"host", target.origin.authority.encode()))
+        return headers
+
+    async def _follow(
+        self, call: Call, http_call: HttpCall, request: UpstreamRequest
+    ) -> HttpAnswer:
+        """Send `request` and what redirects make of it; the first answer that is none."""
+        scope = (call.request.tenant_id, call.request.workspace_id or "")
+        base = parse_target(http_call.url)
+        # Who asks for an encoding wants it as it comes; what the runtime asked for it undoes.
+        decode_content = http_call.decode_content and not any(
+            name.lower() == "accept-encoding" for name, _ in http_call.headers
+        )
+        redirects_left = self._settings.max_redirects
+        while True:
+            call.origin = str(request.origin)
+            response = await self._upstreams.request(scope, request, call.progress)
+            async with response:
+                call.status_code = response.status
+                next_target = None
+                if response.status in REDIRECTS and http_call.follow_redirects:
+                    next_target = _location(base, response)
+                if next_target is None:
+                    return await collect(call, response, base.href, decode_content=decode_content)
+                await discard(response)
+            if not redirects_left:
+                raise _TooManyRedirects
+            redirects_left -= 1
+            request = redirected(request, response.status, next_target)
+            base = next_target
+            call.next_hop()
+
+
+def _answer_format(call: Call) -> PayloadFormat:
+    wanted = call.request.response_format
+    if wanted is ResponseFormat.AS_REQUEST:
+        return call.request.payload_format
+    return PayloadFormat.JSON if wanted is ResponseFormat.JSON else PayloadFormat.NATIVE
+
+
+def _body_bytes(body: Body) -> int:
+    if body is None:
+        return 0
+    return buffers_bytes(body) if isinstance(body, (list, tuple)) else len(body)
+
+
+def _location(base: Target, response: UpstreamResponse) -> Target | None:
+    """Where the redirect leads; several Locations that disagree lead nowhere."""
+    locations = set(header_values(response, b"location"))
+    return resolve_location(base, locations.pop()) if len(locations) == 1 else None

@@ -1,0 +1,135 @@
+"""Content decoding: gzip, deflate and br, in steps of bounded size.
+
+A compressed body may stand for a thousand times its bytes, so a decoder is never asked for "all":
+each step yields at most 64 KiB, and the caller stops when it has had enough.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Protocol
+
+__all__ = ["BadContent", "ContentDecoder", "codings_of", "decoder_for"]
+
+_STEP_BYTES: Final = 64 * 1024
+_GZIP: Final = 16 + zlib.MAX_WBITS
+_ZLIB_METHOD_DEFLATE: Final = 8
+
+
+class BadContent(Exception):  # noqa: N818 - named by who is at fault: the upstream's content
+    """The body is not what its Content-Encoding says."""
+
+
+class ContentDecoder(Protocol):
+    """Decodes one coding."""
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        """What `data` yields, in pieces of bounded size. Raises BadContent."""
+
+    def finish(self) -> None:
+        """The input is over. Raises BadContent when the coding was not."""
+
+
+class _Zlib:
+    """gzip (RFC 1952, several members) and deflate (RFC 9110 8.4.1.2, with or without header)."""
+
+    def __init__(self, name: str, window_bits: int | None) -> None:
+        self._name = name
+        self._window_bits = window_bits
+        self._decompressor = None if window_bits is None else zlib.decompressobj(window_bits)
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            if self._decompressor is None:
+                self._decompressor = zlib.decompressobj(self._window_bits or _deflate_bits(data))
+            try:
+                piece = self._decompressor.decompress(data, _STEP_BYTES)
+            except zlib.error:
+                raise BadContent(f"the body is not valid {self._name}") from None
+            if piece:
+                yield piece
+            if self._decompressor.eof:
+                data = self._decompressor.unused_data
+                if self._name != "gzip" or not data.strip(b"\0"):
+                    return  # padding or rubbish behind the end is ignored, as browsers do
+                self._decompressor = zlib.decompressobj(_GZIP)
+            else:
+                data = self._decompressor.unconsumed_tail
+
+    def finish(self) -> None:
+        if self._decompressor is not None and not self._decompressor.eof:
+            raise BadContent(f"the {self._name} body ends before its end")
+
+
+def _deflate_bits(data: bytes) -> int:
+    """Zlib's window bits for "deflate": real zlib, or the raw form that some servers send."""
+    is_zlib = data[0] & 0x0F == _ZLIB_METHOD_DEFLATE and data[0] >> 4 <= 7  # noqa: PLR2004 - RFC 1950
+    return zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS
+
+
+class _Brotli:
+    """br (RFC 7932)."""
+
+    def __init__(self) -> None:
+        import brotli  # noqa: PLC0415 - 1 MB and 2 ms that most runtimes never need
+
+        self._error = brotli.error
+        self._decompressor = brotli.Decompressor()
+        self._begun = False
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        self._begun = self._begun or bool(data)
+        while True:
+            try:
+                piece = self._decompressor.process(data, output_buffer_limit=_STEP_BYTES)
+            except self._error:
+                raise BadContent("the body is not valid br") from None
+            if piece:
+                yield piece
+            if self._decompressor.is_finished() or self._decompressor.can_accept_more_data():
+                return
+            data = b""
+
+    def finish(self) -> None:
+        if self._begun and not self._decompressor.is_finished():
+            raise BadContent("the br body ends before its end")
+
+
+class _Chain:
+    """Several codings, the one applied last undone first."""
+
+    def __init__(self, first: ContentDecoder, then: ContentDecoder) -> None:
+        self._first = first
+        self._then = then
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        for piece in self._first.decode(data):
+            yield from self._then.decode(piece)
+
+    def finish(self) -> None:
+        self._first.finish()
+        self._then.finish()
+
+
+_DECODERS: Final[Mapping[str, Callable[[], ContentDecoder]]] = {
+    "gzip": lambda: _Zlib("gzip", _GZIP),
+    "x-gzip": lambda: _Zlib("gzip", _GZIP),
+    "deflate": lambda: _Zlib("deflate", None),
+    "br": _Brotli,
+}
+_MAX_CODINGS: Final = 4
+
+
+def codings_of(content_encoding: str) -> list[str]:
+    """The codings that a Content-Encoding value lists, in the order they were applied."""
+    names = [name.strip().lower() for name in content_encoding.split(",")]
+    return [name for name in names if name and name != "identity"]
+
+
+def decoder_for(codings: list[str]) -> ContentDecoder | None:
+    """A decoder of `codings`, or None where one of them is unknown (the body stays as it is)."""
+    if not 0 < len(codings) <= _MAX_CODINGS or not _DECODERS.keys() >= set(codings):
+        return None
+    decoder = _DECODERS[codings[-1]]()
+    for name in reversed(codings[:-1]):
+        decoder = _Chain(decoder, _DECODERS[name]())
+    return decoder

@@ -1,0 +1,85 @@
+"""Request headers: validated, in the caller's order, completed as the published runtime does.
+
+RFC 9110 section 5 says what a name and a value may hold. What describes the connection rather
+than the message (RFC 9110 section 7.6.1) is the transport's own and is dropped; what would change
+how the message is framed or would switch protocols is refused, because dropping it in silence
+would send something else than was asked.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Final
+
+from vastar_runtime.connectors.http.errors import InvalidCall
+
+__all__ = ["encode_headers", "has_header", "without_headers"]
+
+_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BAD_IN_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+_DROPPED: Final = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"expect"}
+)
+"""Of the connection, not of the message. Expect: the body is sent at once, nothing to wait for."""
+
+_REFUSED: Final[Mapping[bytes, str]] = {
+    b"transfer-encoding": "the runtime frames the body itself; leave it out",
+    b"upgrade": "connections cannot be upgraded to another protocol; leave it out",
+}
+
+
+@lru_cache(maxsize=1024)
+def _encode_name(name: str) -> bytes:
+    """The name in lower case, as HTTP/2 writes it and the published runtime sends it."""
+    encoded = name.encode().lower()
+    if not _TOKEN.fullmatch(encoded):
+        raise InvalidCall(
+            f"Invalid header name {name[:60]!r}: expected letters, digits and !#$%&'*+-.^_`|~"
+        )
+    if encoded in _REFUSED:
+        raise InvalidCall(f"Invalid header {name!r}: {_REFUSED[encoded]}")
+    return encoded
+
+
+def encode_headers(pairs: Iterable[tuple[str, str]], body_bytes: int) -> list[tuple[bytes, bytes]]:
+    """The headers to send, in order, repeats kept.
+
+    Args:
+        pairs: as the caller gave them.
+        body_bytes: length of the body, which a Content-Length of the caller must agree with.
+
+    Raises:
+        InvalidCall: a name or value that HTTP does not allow; names the header, never its value.
+    """
+    encoded = []
+    for name, value in pairs:
+        key = _encode_name(name)
+        data = value.encode(errors="surrogatepass").strip(b" \t")
+        if _BAD_IN_VALUE.search(data):
+            raise InvalidCall(
+                f"Invalid value of header {name!r}: CR, LF, NUL and control characters "
+                "are not allowed"
+            )
+        if key in _DROPPED:
+            continue
+        if key == b"content-length":
+            if data != b"%d" % body_bytes:
+                raise InvalidCall(
+                    f"Invalid header {name!r}: the body has {body_bytes} bytes; leave it out"
+                )
+            continue
+        encoded.append((key, data))
+    return encoded
+
+
+def has_header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bool:
+    """Whether `headers` (names in lower case) hold `name`."""
+    return any(key == name for key, _ in headers)
+
+
+def without_headers(
+    headers: Iterable[tuple[bytes, bytes]], names: frozenset[bytes]
+) -> list[tuple[bytes, bytes]]:
+    """`headers` (names in lower case) without those in `names`."""
+    return [pair for pair in headers if pair[0] not in names]

@@ -1,0 +1,189 @@
+"""What the caller asked: the JSON or native payload as one value.
+
+JSON keys and their rules are those of the published runtime (PROTOCOL.md section 3) plus ours:
+`query`, `body_base64`, `follow_redirects`, `decode_content`. Unknown keys are ignored, as there.
+"""
+
+import json
+from base64 import b64decode
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import attrs
+import msgspec
+
+from vastar_client.wire import (
+    Buffer,
+    KeyValues,
+    PayloadFormat,
+    RemoteProtocolError,
+    decode_http_request,
+)
+from vastar_runtime.connectors.http.errors import InvalidCall
+from vastar_runtime.connectors.http.target import with_query
+
+__all__ = ["HttpCall", "parse_payload"]
+
+METHODS: Final = frozenset(
+    b"GET HEAD POST PUT PATCH DELETE OPTIONS TRACE QUERY "
+    b"ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LABEL LINK LOCK MERGE MKACTIVITY MKCALENDAR "
+    b"MKCOL MKREDIRECTREF MKWORKSPACE MOVE ORDERPATCH PROPFIND PROPPATCH REBIND REPORT SEARCH "
+    b"UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF VERSION-CONTROL".split()
+)
+"""IANA's method registry without CONNECT and PRI, which are no requests to a resource."""
+
+_MAX_TIMEOUT_MS: Final = 2**63
+
+
+@attrs.frozen
+class HttpCall:
+    """An HTTP request as the caller described it, not validated as HTTP yet.
+
+    Attributes:
+        timeout_ms: for connect, headers and body together; 0 is none.
+        decode_content: undo Content-Encoding, unless the caller set Accept-Encoding.
+    """
+
+    method: bytes
+    url: str = attrs.field(repr=False)
+    headers: KeyValues = attrs.field(default=(), repr=False)
+    body: Buffer | Sequence[Buffer] | None = attrs.field(default=None, repr=False)
+    timeout_ms: int = 0
+    follow_redirects: bool = True
+    decode_content: bool = True
+
+
+class _JsonPayload(msgspec.Struct):
+    """The JSON object; `msgspec` holds it against these types in one pass."""
+
+    url: str | None = None
+    method: str | None = None
+    headers: dict[str, str] | None = None
+    body: msgspec.Raw | None = None
+    timeout_ms: int | None = None
+    query: dict[str, Any] | None = None
+    body_base64: str | None = None
+    follow_redirects: bool | None = None
+    decode_content: bool | None = None
+
+
+_JSON_DECODER: Final = msgspec.json.Decoder(_JsonPayload)
+
+
+def parse_payload(payload: Buffer, payload_format: PayloadFormat) -> HttpCall:
+    """The HTTP request in `payload`.
+
+    Raises:
+        InvalidCall: naming the key at fault and what would be right.
+    """
+    if payload_format is PayloadFormat.NATIVE:
+        return _parse_native(payload)
+    return _parse_json(payload)
+
+
+def _parse_native(payload: Buffer) -> HttpCall:
+    try:
+        request = decode_http_request(payload)
+    except RemoteProtocolError as error:
+        raise InvalidCall(f"Invalid HTTP params: {error}") from None
+    return HttpCall(
+        method=_method(request.method),
+        url=_required_url(request.url),
+        headers=request.headers,
+        body=_none_if_empty(request.body),
+        timeout_ms=request.timeout_ms,
+        follow_redirects=request.follow_redirects,
+        decode_content=request.decode_content,
+    )
+
+
+def _parse_json(payload: Buffer) -> HttpCall:
+    fields = _decode_json(payload)
+    if fields.timeout_ms is not None and not 0 <= fields.timeout_ms <= _MAX_TIMEOUT_MS:
+        raise InvalidCall(
+            f"Invalid HTTP params: timeout_ms is {fields.timeout_ms}; expected a non-negative "
+            "number of milliseconds"
+        )
+    url = _required_url(fields.url)
+    if fields.query:
+        url = with_query(url, _encode_query(fields.query))
+    return HttpCall(
+        method=b"GET" if fields.method is None else _method(fields.method),
+        url=url,
+        headers=tuple((fields.headers or {}).items()),
+        body=_json_body(fields),
+        timeout_ms=fields.timeout_ms or 0,
+        follow_redirects=fields.follow_redirects is not False,
+        decode_content=fields.decode_content is not False,
+    )
+
+
+def _decode_json(payload: Buffer) -> _JsonPayload:
+    try:
+        return _JSON_DECODER.decode(payload)
+    except msgspec.ValidationError as error:
+        if str(error).startswith("Expected `object`") and " - at" not in str(error):
+            # JSON, but no object: as published, that is an object without a url.
+            raise InvalidCall("Missing required field: url") from None
+        raise InvalidCall(f"Invalid HTTP params: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidCall(f"Invalid HTTP params: {error}") from None
+
+
+def _required_url(url: str | None) -> str:
+    if url is None:
+        raise InvalidCall("Missing required field: url")
+    return url
+
+
+def _method(text: str) -> bytes:
+    method = text.upper().encode(errors="replace")
+    if method not in METHODS:
+        raise InvalidCall(
+            f"Unsupported HTTP method: {text[:40]}; expected GET, HEAD, POST, PUT, PATCH, DELETE, "
+            "OPTIONS or another method of IANA's registry"
+        )
+    return method
+
+
+def _none_if_empty(body: Any) -> Any:
+    return body if body is not None and len(body) else None
+
+
+def _json_body(fields: _JsonPayload) -> bytes | None:
+    """The body's bytes: text as UTF-8, any other JSON value as its compact text, keys sorted."""
+    raw = b"" if fields.body is None else bytes(fields.body)
+    if fields.body_base64 is not None:
+        if raw:
+            raise InvalidCall("Invalid HTTP params: body and body_base64 are both set; give one")
+        return _decode_base64(fields.body_base64) or None
+    if not raw or raw == b"null":
+        return None
+    if raw.startswith(b'"'):
+        text: str = msgspec.json.decode(raw)
+        return text.encode(errors="surrogatepass") or None
+    value = json.loads(raw)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _decode_base64(text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        raise InvalidCall("Invalid HTTP params: body_base64 is not base64 (RFC 4648)") from None
+
+
+def _encode_query(query: dict[str, Any]) -> str:
+    """`application/x-www-form-urlencoded`; a list repeats its key, null leaves it out."""
+    pairs: list[tuple[str, str]] = []
+    for key, value in query.items():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, (dict, list)):
+                raise InvalidCall(
+                    f"Invalid HTTP params: query.{key} is nested; expected text, a number, "
+                    "true, false or a list of these"
+                )
+            if item is not None:
+                pairs.append((key, item if isinstance(item, str) else json.dumps(item)))
+    return urlencode(pairs)
