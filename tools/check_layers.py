@@ -38,15 +38,26 @@ class Room:
 
 ROOMS = (
     Room(0, ("vastar_client.wire",), "bytes and messages, shared by both ends; no I/O"),
-    # The client. Its package file and what is below it come last: they only re-export.
-    Room(10, ("vastar_client.errors",), "what a caller catches"),
+    Room(
+        10,
+        (
+            "vastar_client._headers",
+            "vastar_client.config",
+            "vastar_client.errors",
+            "vastar_client.helpers",
+            "vastar_client.request",
+            "vastar_client.response",
+            "vastar_client.retry",
+            "vastar_client.sse_parser",
+        ),
+        "what a caller builds, reads and catches; no socket, no loop",
+    ),
     Room(60, ("vastar_client",), "what a connector author imports: only re-exports"),
     # The runtime.
     Room(
         10,
         (
             "vastar_runtime._version",
-            "vastar_runtime.calls",
             "vastar_runtime.config",
             "vastar_runtime.listeners",
             "vastar_runtime.logs",
@@ -59,6 +70,7 @@ ROOMS = (
     ),
     Room(15, ("vastar_runtime.policy",), "decisions; no trio, no wire, no clock of its own"),
     Room(15, ("vastar_runtime.transport",), "bytes to upstreams; knows no call"),
+    Room(18, ("vastar_runtime.calls",), "a call: its deadline, its progress, its parts"),
     Room(20, ("vastar_runtime.connectors",), "turn a call into transport calls"),
     Room(20, ("vastar_runtime.pipeline",), "drives the policies around a connector it is given"),
     Room(30, ("vastar_runtime.dispatch",), "message to call, outcome to message"),

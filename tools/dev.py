@@ -125,7 +125,8 @@ def ensure_environment() -> None:
         if step("making .venv", [sys.executable, "-m", "venv", str(VENV)]):
             shutil.rmtree(VENV, ignore_errors=True)
             raise SystemExit(VENV_FAILED)
-    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # Twice quiet: errors only, not a warning for each mirror without the package.
+    pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     if step("installing the project and its tools into .venv", [*pip, "-e", ".[dev]"]):
         raise SystemExit(PIP_FAILED)
     STAMP.write_text(wanted)

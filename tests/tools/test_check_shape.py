@@ -45,7 +45,7 @@ def test_this_tree_keeps_its_shape() -> None:
         ("a.cfg", f"index = https://{HOST}/simple\n", "registry's host"),
         ("a.dat", b"\x00\x01", "a.dat: not a text file"),
         ("a.dat", b"\xff\xfe", "a.dat: not a text file"),
-        ("vastar_runtime/x/_y.py", "", "write tests/runtime/x/test_y.py"),
+        ("vastar_runtime/x/_y.py", "", "write tests/runtime/x/test_y or tests/runtime/test_x.py"),
         ("vastar_client/y.py", "", "write tests/client/test_y.py"),
         ("pyproject.toml", GOOD_PROJECT.replace("  # they mean what they mean", ""), "no reason"),
         (
@@ -84,9 +84,22 @@ def test_what_the_rules_allow_passes(tmp_path: Path, name: str, content: str) ->
     assert faults(tmp_path, {name: content}) == []
 
 
-@pytest.mark.parametrize("test", ["test_y.py", "test_y_properties.py"])
-def test_a_module_with_its_tests_passes(tmp_path: Path, test: str) -> None:
-    assert faults(tmp_path, {"vastar_client/_y.py": "", f"tests/client/{test}": ""}) == []
+@pytest.mark.parametrize(
+    ("module", "test"),
+    [
+        ("vastar_client/y.py", "tests/client/test_y.py"),
+        ("vastar_client/_y.py", "tests/client/test_y_properties.py"),
+        ("vastar_runtime/x/_y.py", "tests/runtime/x/test_y.py"),
+        ("vastar_runtime/x/_y.py", "tests/runtime/test_x.py"),
+    ],
+)
+def test_a_module_with_its_tests_passes(tmp_path: Path, module: str, test: str) -> None:
+    assert faults(tmp_path, {module: "", test: ""}) == []
+
+
+def test_the_tests_of_a_package_do_not_cover_its_public_modules(tmp_path: Path) -> None:
+    (fault,) = faults(tmp_path, {"vastar_runtime/x/y.py": "", "tests/runtime/test_x.py": ""})
+    assert "write tests/runtime/x/test_y.py" in fault
 
 
 def test_the_list_of_untested_modules_may_only_shrink(tmp_path: Path) -> None:
