@@ -42,6 +42,7 @@ ROOMS = (
         10,
         (
             "vastar_client._headers",
+            "vastar_client._payload",
             "vastar_client.config",
             "vastar_client.errors",
             "vastar_client.helpers",
@@ -52,6 +53,8 @@ ROOMS = (
         ),
         "what a caller builds, reads and catches; no socket, no loop",
     ),
+    Room(20, ("vastar_client._dialing", "vastar_client._session"), "one connection, many calls"),
+    Room(30, ("vastar_client.async_client",), "connections over time: the native client"),
     Room(60, ("vastar_client",), "what a connector author imports: only re-exports"),
     # The runtime.
     Room(

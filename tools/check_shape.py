@@ -39,9 +39,9 @@ _REGISTRY = re.compile(
     r"\b(?:pypi\.org|pythonhosted\.org|registry\.npmjs\.org|proxy\.golang\.org|crates\.io)\b"
 )
 _NOQA = re.compile(r"#\s*(?:ruff:\s*)?noqa\b(?P<rest>.*)", re.IGNORECASE)
-_NOQA_GOOD = re.compile(r":\s*[A-Z]+\d+(?:,\s*[A-Z]+\d+)*\s+\S.{5,}")
+_NOQA_GOOD = re.compile(r":\s*(?P<codes>[A-Z]+\d+(?:,\s*[A-Z]+\d+)*)(?P<reason>\s+\S.{5,})?$")
 _TYPE_IGNORE = re.compile(r"#\s*(?:type|mypy|pyright):\s*ignore(?P<rest>.*)")
-_TYPE_IGNORE_GOOD = re.compile(r"\[[\w, -]+\]\s+#\s*\S.{5,}")
+_TYPE_IGNORE_GOOD = re.compile(r"\[[\w, -]+\](?P<reason>\s+#\s*\S.{5,})?$")
 
 
 def tracked_files(root: Path) -> list[str]:
@@ -77,16 +77,30 @@ def _size_faults(path: str, source: str) -> Iterator[str]:
 
 
 def _comment_faults(path: str, source: str) -> Iterator[str]:
+    """Suppressions without a code or a reason.
+
+    A reason holds for the later ones of the same code in the same file. In tests the code is
+    enough: they break rules on purpose, and their names say which.
+    """
+    is_test = path.startswith("tests/")
+    explained: set[str] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT:
             continue
         place = f"{path}:{token.start[0]}"
         noqa = _NOQA.search(token.string)
-        if noqa and not _NOQA_GOOD.match(noqa["rest"]):
-            yield f"{place}: write `# noqa: CODE - the reason`"
+        if noqa:
+            good = _NOQA_GOOD.match(noqa["rest"])
+            codes = set(re.findall(r"\b[A-Z]+\d+\b", good["codes"] if good else ""))
+            if good and good["reason"]:
+                explained |= codes
+            elif not codes or not (is_test or codes <= explained):
+                yield f"{place}: write `# noqa: CODE - the reason`"
         ignored = _TYPE_IGNORE.search(token.string)
-        if ignored and not _TYPE_IGNORE_GOOD.match(ignored["rest"]):
-            yield f"{place}: write `# type: ignore[code]  # the reason`"
+        if ignored:
+            good = _TYPE_IGNORE_GOOD.match(ignored["rest"])
+            if good is None or not (is_test or good["reason"]):
+                yield f"{place}: write `# type: ignore[code]  # the reason`"
 
 
 def _text_faults(path: str, text: str) -> Iterator[str]:
