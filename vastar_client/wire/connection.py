@@ -6,6 +6,7 @@ the state table. It does no I/O, so whoever drives it must confess a failed writ
 `send_failed`: from then on nothing can be sent, since half a frame may be on the wire.
 """
 
+from copy import copy
 from enum import Enum, auto
 from typing import Final
 
@@ -53,6 +54,13 @@ class FrameTooLongError(LocalProtocolError):
     def __init__(self, frame_bytes: int, limit_bytes: int) -> None:
         super().__init__(f"a frame of {frame_bytes} bytes exceeds the limit of {limit_bytes} bytes")
         self.limit_bytes = limit_bytes
+
+
+def _unsound_credit(update: CreditUpdate) -> str:
+    return (
+        f"credit of {update.credit_delta} and {update.connection_bytes}: "
+        "credit is never negative and never above 2^31-1"
+    )
 
 
 _KNOWN_TYPES: Final = {int(member): member for member in MessageType}
@@ -118,7 +126,12 @@ class Connection:
         return self._decoder.in_frame
 
     def receive_data(self, data: bytes | bytearray) -> None:
-        """Take bytes from the peer; `b""` is the end of its half of the stream."""
+        """Take bytes from the peer; `b""` is the end of its half of the stream.
+
+        After an error that `closes` they are dropped.
+        """
+        if self._lost is not None:
+            return
         if data:
             self._decoder.receive_data(data)
         else:
@@ -130,10 +143,10 @@ class Connection:
         Raises:
             RemoteProtocolError: the peer broke the protocol. With `closes` false the next call
                 goes on behind the frame at fault; with `closes` true every further call raises
-                the same error.
+                an equal error (a new one: a raised one keeps its frames alive).
         """
         if self._lost is not None:
-            raise self._lost
+            raise copy(self._lost)
         try:
             frame = self._decoder.next_frame()
         except framing.ZeroLengthFrameError as error:
@@ -176,10 +189,7 @@ class Connection:
         if isinstance(message, CreditUpdate) and not credit_is_sound(message):
             raise self._fault(
                 Fault.BAD_CREDIT,
-                RemoteProtocolError(
-                    f"credit of {message.credit_delta} and {message.connection_bytes}: "
-                    "credit is never negative and never above 2^31-1"
-                ),
+                RemoteProtocolError(_unsound_credit(message)),
             )
         next_phase = self._peer_sends[self._phase].get(action_of(message))
         if next_phase is None:
@@ -196,7 +206,7 @@ class Connection:
         """`error` with the consequence that the table sets for `fault`."""
         error.closes = self._faults[fault] is Consequence.CLOSES
         if error.closes:
-            self._lost = error
+            self._lost = copy(error)
         return error
 
     def send(self, message: Message) -> list[Buffer]:
@@ -216,6 +226,8 @@ class Connection:
                 f"a {self.role.name.lower()} may not send {message.TYPE.name} on a connection "
                 f"that is {self._phase.name}"
             )
+        if isinstance(message, CreditUpdate) and not credit_is_sound(message):
+            raise LocalProtocolError(_unsound_credit(message))
         buffers = codec.encode_message(message)
         flatbuffer_bytes = codec.buffers_bytes(buffers)
         if flatbuffer_bytes + 1 > self.max_sent_frame_bytes:
