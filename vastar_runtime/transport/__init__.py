@@ -1,0 +1,52 @@
+"""Bytes to HTTP upstreams: connection pools, HTTP/1.1, TLS, proxies, and a scripted fake.
+
+```python
+transport = HttpTransport(TransportSettings())
+progress = Progress()  # readable also after a cancellation
+async with await transport.request(("tenant", "workspace"), request, progress) as response:
+    while piece := await response.read_some(): ...
+```
+"""
+
+from vastar_runtime.transport.channel import Channel, SocketChannel, StreamChannel
+from vastar_runtime.transport.client import HttpTransport, PoolStatus
+from vastar_runtime.transport.dialing import AddressCheck, Scope
+from vastar_runtime.transport.errors import BodyTooLarge, ChannelStalled, TransportError
+from vastar_runtime.transport.messages import Body, Buffer, Headers, Origin, UpstreamRequest
+from vastar_runtime.transport.network import Address, Network, SystemNetwork
+from vastar_runtime.transport.progress import Phase, Progress
+from vastar_runtime.transport.response import UpstreamResponse
+from vastar_runtime.transport.settings import (
+    ProxySettings,
+    RouteSettings,
+    TlsSettings,
+    TransportSettings,
+)
+
+__all__ = [
+    "Address",
+    "AddressCheck",
+    "Body",
+    "BodyTooLarge",
+    "Buffer",
+    "Channel",
+    "ChannelStalled",
+    "Headers",
+    "HttpTransport",
+    "Network",
+    "Origin",
+    "Phase",
+    "PoolStatus",
+    "Progress",
+    "ProxySettings",
+    "RouteSettings",
+    "Scope",
+    "SocketChannel",
+    "StreamChannel",
+    "SystemNetwork",
+    "TlsSettings",
+    "TransportError",
+    "TransportSettings",
+    "UpstreamRequest",
+    "UpstreamResponse",
+]

@@ -1,0 +1,236 @@
+"""From an origin to a connected channel: lookup, happy eyeballs, proxy, TLS, under one time limit.
+
+`Dialer.dial` leaves nothing behind when it fails or is cancelled. Phases and timings go into the
+call's `Progress`; every foreign exception becomes a `TransportError` here.
+"""
+
+from collections.abc import Callable, Sequence
+
+import attrs
+import trio
+
+from vastar_runtime.transport.channel import Channel
+from vastar_runtime.transport.errors import TransportError, reason
+from vastar_runtime.transport.messages import Headers, Origin
+from vastar_runtime.transport.network import Address, Network
+from vastar_runtime.transport.progress import Phase, Progress
+from vastar_runtime.transport.proxy import Proxy
+from vastar_runtime.transport.settings import TlsSettings, TransportSettings
+from vastar_runtime.transport.tls import TlsContexts, start_tls
+from vastar_runtime.transport.tunnel import ProxyFailure, open_tunnel
+
+__all__ = ["AddressCheck", "Dialer", "Line", "Scope"]
+
+Scope = tuple[str, str]
+"""(tenant, workspace) on whose behalf a call is made."""
+
+AddressCheck = Callable[[Scope, Origin, str], None]
+"""Called with each numeric address that is about to be connected to; raises to forbid it."""
+
+
+@attrs.frozen
+class Line:
+    """An open line to an origin.
+
+    Attributes:
+        channel: ready for the first request.
+        target_prefix, extra_headers: what a plain HTTP proxy on the way needs in every request.
+    """
+
+    channel: Channel
+    target_prefix: bytes = b""
+    extra_headers: Headers = attrs.field(factory=list, repr=False)
+
+
+class Dialer:
+    """Opens lines.
+
+    Args:
+        settings: the time limit and the stagger of happy eyeballs.
+        network: lookups and connections.
+        check_address: asked before each connection to an upstream's own address. What it raises
+            reaches the caller as it is, when no other address is left. Not asked about proxies.
+    """
+
+    def __init__(
+        self, settings: TransportSettings, network: Network, check_address: AddressCheck | None
+    ) -> None:
+        self._settings = settings
+        self._network = network
+        self._check_address = check_address
+        self._contexts = TlsContexts()
+
+    async def dial(
+        self,
+        scope: Scope,
+        origin: Origin,
+        proxy: Proxy | None,
+        tls: TlsSettings,
+        progress: Progress,
+    ) -> Line:
+        """Open a line to `origin`.
+
+        Raises:
+            TransportError: it cannot be had, or not within `connect_timeout_s`.
+        """
+        limit_s = self._settings.connect_timeout_s
+        try:
+            with trio.move_on_after(limit_s):
+                if proxy is None:
+                    return await self._direct(scope, origin, tls, progress)
+                return await self._through(scope, origin, proxy, tls, progress)
+        except (OSError, UnicodeError, trio.BrokenResourceError) as error:
+            raise self._error(progress, origin, proxy, reason(error)) from error
+        except ProxyFailure as error:
+            raise self._error(progress, origin, proxy, str(error)) from error
+        cause = f"timed out after {limit_s:g} s"
+        raise self._error(progress, origin, proxy, cause, timed_out=True)
+
+    @staticmethod
+    def _error(
+        progress: Progress,
+        origin: Origin,
+        proxy: Proxy | None,
+        cause: str,
+        *,
+        timed_out: bool = False,
+    ) -> TransportError:
+        if progress.phase is Phase.PROXY and proxy is not None:
+            cause = f"{proxy.address}: {cause}"
+        return TransportError.at(progress, origin.address, cause, timed_out=timed_out)
+
+    async def _direct(
+        self, scope: Scope, origin: Origin, tls: TlsSettings, progress: Progress
+    ) -> Line:
+        progress.phase = Phase.DNS
+        addresses = await self._addresses(scope, origin, progress)
+        progress.phase = Phase.CONNECT
+        started_s = trio.current_time()
+        channel = await self._connect_any(addresses)
+        progress.connect_us = _since_us(started_s)
+        return Line(await self._secure(channel, origin, tls, progress))
+
+    async def _addresses(self, scope: Scope, origin: Origin, progress: Progress) -> list[Address]:
+        """The addresses of an origin that may be connected to, best first."""
+        started_s = trio.current_time()
+        found = await self._network.resolve(origin.host, origin.port, tenant=scope[0])
+        progress.dns_us = _since_us(started_s)
+        if self._check_address is None:
+            return _interleaved(found)
+        allowed: list[Address] = []
+        refusal: Exception | None = None
+        for address in found:
+            try:
+                self._check_address(scope, origin, address.ip)
+            except Exception as error:  # noqa: BLE001 - the check's own, raised again below
+                refusal = error
+            else:
+                allowed.append(address)
+        if refusal is not None and not allowed:
+            raise refusal
+        return _interleaved(allowed)
+
+    async def _through(
+        self, scope: Scope, origin: Origin, proxy: Proxy, tls: TlsSettings, progress: Progress
+    ) -> Line:
+        progress.phase = Phase.PROXY
+        started_s = trio.current_time()
+        host = origin.host
+        if proxy.scheme == "socks5":  # names are looked up on this side
+            progress.phase = Phase.DNS
+            host = (await self._addresses(scope, origin, progress))[0].ip
+            progress.phase = Phase.PROXY
+        found = await self._network.resolve(proxy.host, proxy.port, tenant=scope[0])
+        channel = await self._connect_any(_interleaved(found))
+        try:
+            if proxy.scheme == "https":
+                channel = await start_tls(channel, self._contexts.get(tls), proxy.host)
+            if origin.scheme == "http" and not proxy.is_socks:
+                progress.connect_us = _since_us(started_s)
+                return Line(channel, f"http://{origin.authority}".encode(), proxy.headers)
+            await open_tunnel(channel, proxy, origin, host)
+        except BaseException:
+            channel.abort()
+            raise
+        progress.connect_us = _since_us(started_s)
+        return Line(await self._secure(channel, origin, tls, progress))
+
+    async def _secure(
+        self, channel: Channel, origin: Origin, tls: TlsSettings, progress: Progress
+    ) -> Channel:
+        if origin.scheme != "https":
+            return channel
+        progress.phase = Phase.TLS
+        started_s = trio.current_time()
+        try:
+            channel = await start_tls(channel, self._contexts.get(tls), origin.host)
+        except BaseException:
+            channel.abort()
+            raise
+        progress.tls_us = _since_us(started_s)
+        return channel
+
+    async def _connect_any(self, addresses: Sequence[Address]) -> Channel:
+        """Connect to the first address that answers (RFC 8305, section 5).
+
+        Raises:
+            OSError: all failed; it is the failure of the first.
+        """
+        if len(addresses) == 1:
+            return await self._network.connect(addresses[0])
+        race = _Race(self._network, self._settings.happy_eyeballs_delay_s)
+        return await race.run(addresses)
+
+
+class _Race:
+    """Connection attempts, each started when the one before has failed or had its head start."""
+
+    def __init__(self, network: Network, delay_s: float) -> None:
+        self._network = network
+        self._delay_s = delay_s
+        self._winner: Channel | None = None
+        self._failures: dict[Address, OSError] = {}
+
+    async def run(self, addresses: Sequence[Address]) -> Channel:
+        try:
+            async with trio.open_nursery() as nursery:
+                for address in addresses:
+                    failed = trio.Event()
+                    nursery.start_soon(self._attempt, address, failed, nursery.cancel_scope)
+                    with trio.move_on_after(self._delay_s):
+                        await failed.wait()
+        except BaseException:
+            if self._winner is not None:
+                self._winner.abort()
+            raise
+        if self._winner is None:
+            raise self._failures[addresses[0]]
+        return self._winner
+
+    async def _attempt(self, address: Address, failed: trio.Event, race: trio.CancelScope) -> None:
+        try:
+            channel = await self._network.connect(address)
+        except OSError as error:
+            self._failures[address] = error
+            failed.set()
+            return
+        if self._winner is None:
+            self._winner = channel
+            race.cancel()
+        else:
+            channel.abort()
+
+
+def _interleaved(addresses: Sequence[Address]) -> list[Address]:
+    """Families take turns, the resolver's first choice leading (RFC 8305, section 4)."""
+    if len(addresses) == 1:
+        return [*addresses]
+    lead = addresses[0].family
+    first = [a for a in addresses if a.family == lead]
+    second = [a for a in addresses if a.family != lead]
+    paired = [a for pair in zip(first, second, strict=False) for a in pair]
+    return paired + first[len(second) :] + second[len(first) :]
+
+
+def _since_us(started_s: float) -> int:
+    return round((trio.current_time() - started_s) * 1e6)

@@ -1,0 +1,137 @@
+"""What can go wrong on the way to an upstream, and the one place that names foreign exceptions.
+
+`TransportError` is all that leaves this room (besides `BodyTooLarge` and `trio.Cancelled`): it says
+in which phase, towards whom, why in short words, and whether the upstream may have acted. `reason`
+turns the exceptions of the socket, TLS, resolver, parser and proxy libraries into those words; they
+never hold bytes that were sent or received, as these may be secrets.
+"""
+
+import errno
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from vastar_client.wire.enums import Disposition
+from vastar_runtime.transport.progress import Phase, Progress
+
+__all__ = ["BodyTooLarge", "ChannelStalled", "InvalidResponse", "TransportError", "reason"]
+
+
+class ChannelStalled(trio.BrokenResourceError):
+    """The peer took no byte for the time allowed."""
+
+
+class InvalidResponse(Exception):  # noqa: N818 - named by who is at fault, as h11's errors are
+    """The upstream broke HTTP/1.1, or left before its response was whole. The text is the cause."""
+
+
+class BodyTooLarge(Exception):  # noqa: N818 - what happened, and to what
+    """A response body over the bound that the caller gave to `read_all`.
+
+    Attributes:
+        max_bytes: that bound.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"the response body is longer than {max_bytes} bytes")
+        self.max_bytes = max_bytes
+
+
+class TransportError(Exception):
+    """No whole response could be had from the upstream.
+
+    Attributes:
+        phase: where it failed.
+        origin: `host:port` of the upstream, without secrets.
+        cause: short words such as "connection refused".
+        disposition: whether the upstream may have acted on the request.
+        timed_out: a limit of the transport's own ran out (the caller's limits cancel instead).
+    """
+
+    def __init__(
+        self, phase: Phase, origin: str, cause: str, disposition: Disposition, *, timed_out: bool
+    ) -> None:
+        super().__init__(f"{phase.value} failed for {origin}: {cause}")
+        self.phase = phase
+        self.origin = origin
+        self.cause = cause
+        self.disposition = disposition
+        self.timed_out = timed_out
+
+    @classmethod
+    def at(
+        cls, progress: Progress, origin: str, cause: str, *, timed_out: bool = False
+    ) -> "TransportError":
+        """The error for the phase and disposition that `progress` stands at."""
+        return cls(progress.phase, origin, cause, progress.disposition, timed_out=timed_out)
+
+
+_ERRNO = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.ECONNRESET: "connection reset",
+    errno.EPIPE: "connection reset",
+    errno.ECONNABORTED: "connection reset",
+    errno.ETIMEDOUT: "connection timed out",
+    errno.EHOSTUNREACH: "host unreachable",
+    errno.ENETUNREACH: "network unreachable",
+    errno.EADDRNOTAVAIL: "no local address or port is left",
+    errno.EACCES: "not permitted",
+    errno.EPERM: "not permitted",
+    errno.EMFILE: "too many open files in the runtime",
+    errno.ENFILE: "too many open files on this host",
+}
+
+# Not every platform has all of these names.
+_NOT_FOUND = {
+    getattr(socket, name)
+    for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY")
+    if hasattr(socket, name)
+}
+
+
+def reason(error: BaseException) -> str:
+    """Short words for why `error` happened; the type's name where nothing better is known."""
+    for kind, words in _WORDS:
+        if isinstance(error, kind):
+            return words(error)
+    return type(error).__name__
+
+
+def _broken_reason(error: BaseException) -> str:
+    return "connection reset" if error.__cause__ is None else reason(error.__cause__)
+
+
+def _system_reason(error: OSError) -> str:
+    return _ERRNO.get(error.errno or 0) or (error.strerror or "I/O error").lower()
+
+
+def _lookup_reason(error: socket.gaierror) -> str:
+    if error.errno in _NOT_FOUND:
+        return "name not found"
+    if error.errno == socket.EAI_AGAIN:
+        return "name lookup failed for now"
+    return f"name lookup failed: {(error.strerror or 'unknown').lower()}"
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate verify failed: {error.verify_message}"
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return "connection closed during TLS"
+    return "TLS: " + (error.reason or "protocol error").lower().replace("_", " ")
+
+
+# The first kind that fits; several are kinds of OSError, so that one is last.
+_WORDS: list[tuple[type[BaseException], Callable[[Any], str]]] = [
+    (ChannelStalled, lambda _: "the peer stopped taking bytes"),
+    (trio.BrokenResourceError, _broken_reason),
+    (trio.ClosedResourceError, lambda _: "the transport was closed"),
+    (InvalidResponse, str),
+    (ssl.SSLError, _tls_reason),
+    (socket.gaierror, _lookup_reason),
+    (UnicodeError, lambda _: "not a valid host name"),  # Python's IDNA, of a bad label
+    (OSError, _system_reason),
+]

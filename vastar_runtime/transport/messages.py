@@ -1,0 +1,70 @@
+"""The values that go into the transport: where to, and what to send.
+
+`Origin` is a plain tuple and the request a `msgspec.Struct`, not attrs: both are made or hashed on
+every call, and these cost a fifth of a frozen attrs class.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+__all__ = ["Body", "Buffer", "Headers", "Origin", "UpstreamRequest"]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Bytes of any kind. A memoryview must be one-dimensional over single bytes."""
+
+Body: TypeAlias = Buffer | Sequence[Buffer] | None
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Origin(NamedTuple):
+    """Scheme, host and port of an upstream (RFC 6454).
+
+    Attributes:
+        scheme: `http` or `https`.
+        host: lower case ASCII name or address, an IPv6 address without brackets.
+        port: 1 to 65535, always given.
+    """
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def address(self) -> str:
+        """`host:port`, always with the port: what errors and CONNECT name."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def authority(self) -> str:
+        """What the Host header says: without the scheme's default port (RFC 9110, 7.2)."""
+        if self.port != _DEFAULT_PORTS.get(self.scheme):
+            return self.address
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+
+class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One request, ready to be written. The caller has validated every part (no CR, LF, NUL).
+
+    Attributes:
+        method: such as `b"GET"`; compared as it is.
+        target: path and query, starting with `/`, or `b"*"`.
+        headers: in order, with `host`, without `content-length` and `transfer-encoding`: framing
+            is the transport's own.
+        body: sent without a copy; `None` = no body.
+        replayable: safe to send twice although the method is not idempotent, for example because
+            it carries an idempotency key.
+    """
+
+    method: bytes
+    origin: Origin
+    target: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    body: Body = None
+    replayable: bool = False
