@@ -5,7 +5,7 @@ this width costs about four times as much to construct. Their `repr` shows sizes
 headers or tokens, so that a message may stand in a log line or a traceback.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, TypeAlias
 
 import msgspec
@@ -46,16 +46,26 @@ _SECRET_FIELDS = frozenset({"payload", "headers", "body", "data", "token", "trai
 
 
 class _Value(msgspec.Struct, frozen=True):
-    """Base of all messages: a `repr` that tells sizes of what may be secret."""
+    """Base of all messages: a `repr` that tells sizes of what may be secret.
+
+    Sizes are bytes of one buffer or of text, else a count: of buffers, or of pairs.
+    """
 
     def __repr__(self) -> str:
-        parts = []
+        parts = (f"{name}={shown}" for name, shown in self.__rich_repr__())
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def __rich_repr__(self) -> Iterator[tuple[str, str]]:
+        """(name, text) of each field. msgspec's own hands every value to pretty printers.
+
+        Text is quoted: it comes from the peer, who must not write lines into a log.
+        """
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if name in _SECRET_FIELDS and value is not None:
-                value = f"<{len(value)}>"
-            parts.append(f"{name}={value}")
-        return f"{type(self).__name__}({', '.join(parts)})"
+                yield name, f"<{len(value)}>"
+            else:
+                yield name, repr(value) if isinstance(value, str) else str(value)
 
 
 class ExecuteRequest(_Value, frozen=True):
