@@ -1,0 +1,175 @@
+"""The one place that encodes and sends on a connection of a caller.
+
+Shape: request tasks put messages into a queue; one writer task encodes whatever is there and
+hands it to the socket in one write. A cancelled write leaves half a frame on the wire, so those
+who ask for a send never do it themselves: they can be cancelled at any time, the writer cannot be
+but with the whole connection.
+
+Back-pressure: what waits is bounded in bytes. Request tasks wait for room (`put`); the reader,
+which must never wait on its caller, uses `put_at_once`, and a caller that lets even that grow
+beyond its own bound is not reading and is cut off, as is one that takes no byte for too long.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from vastar_client.wire import (
+    Connection,
+    ErrorClass,
+    ExecuteResponse,
+    FrameTooLongError,
+    LocalProtocolError,
+    Message,
+)
+from vastar_client.wire.codec import buffers_bytes
+from vastar_client.wire.messages import Buffer
+from vastar_runtime.logs import get_logger
+from vastar_runtime.transport.channel import Channel
+
+__all__ = ["CallerNotReadingError", "Outbox"]
+
+_BATCH_BYTES: Final = 256 * 1024
+"""One write takes up to about so much: more would only hold memory back from its senders."""
+_MESSAGE_OVERHEAD_BYTES: Final = 256
+"""What a queued message weighs beside its payload."""
+_MAX_UNASKED_MESSAGES: Final = 8192
+"""Messages of the reader's own (faults, health) that may wait: a caller that sends so many and
+reads none means harm."""
+
+_log = get_logger(__name__)
+
+
+class CallerNotReadingError(Exception):
+    """The caller sends, but does not read what it is answered."""
+
+
+class Outbox:
+    """What is to be sent on one connection.
+
+    Args:
+        max_queued_bytes: above this `put` waits.
+        stall_timeout_s: the caller is cut off when it takes no byte for so long.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        connection: Connection,
+        *,
+        max_queued_bytes: int,
+        stall_timeout_s: float,
+    ) -> None:
+        self._channel = channel
+        self._connection = connection
+        self._max_queued_bytes = max_queued_bytes
+        self._stall_timeout_s = stall_timeout_s
+        self._queue: deque[Message] = deque()
+        self._queued_bytes = 0
+        self._writing = False
+        self._wake: trio.Event | None = None
+        self._room = trio.Event()
+        self._empty = trio.Event()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything put was handed to the operating system."""
+        return not self._queue and not self._writing
+
+    async def put(self, message: Message) -> None:
+        """Queue `message`, when there is room for it."""
+        while self._queued_bytes > self._max_queued_bytes:
+            await self._room.wait()
+        self._put(message)
+
+    def put_at_once(self, message: Message) -> None:
+        """Queue `message` without waiting.
+
+        Raises:
+            CallerNotReadingError: far too much is waiting already.
+        """
+        if len(self._queue) > _MAX_UNASKED_MESSAGES:
+            raise CallerNotReadingError(f"{len(self._queue)} answers wait to be read")
+        self._put(message)
+
+    def _put(self, message: Message) -> None:
+        self._queue.append(message)
+        self._queued_bytes += _weight_bytes(message)
+        if self._wake is not None:
+            self._wake.set()
+
+    async def wait_empty(self) -> None:
+        """Return when everything put was handed to the operating system."""
+        while not self.is_empty:
+            await self._empty.wait()
+
+    async def run(self) -> None:
+        """Send what is put, for ever.
+
+        Raises:
+            ChannelStalled: the caller takes nothing.
+            trio.BrokenResourceError: the connection failed.
+        """
+        while True:
+            if not self._queue:
+                self._empty.set()
+                self._empty = trio.Event()
+                self._wake = trio.Event()
+                await self._wake.wait()
+                self._wake = None
+            self._writing = True
+            try:
+                weight_bytes, buffers = self._encode_batch()
+                await self._channel.send_buffers(buffers, stall_timeout_s=self._stall_timeout_s)
+            except BaseException:
+                # Also when cancelled: half a frame may be on the wire.
+                self._connection.send_failed()
+                raise
+            self._writing = False
+            self._queued_bytes -= weight_bytes
+            if self._queued_bytes <= self._max_queued_bytes:
+                self._room.set()
+                self._room = trio.Event()
+
+    def _encode_batch(self) -> tuple[int, list[Buffer]]:
+        """Frames of the first messages in the queue, up to about one batch, and their weight."""
+        weight_bytes = 0
+        buffers: list[Buffer] = []
+        while self._queue and weight_bytes < _BATCH_BYTES:
+            message = self._queue.popleft()
+            weight_bytes += _weight_bytes(message)
+            buffers += self._encode(message)
+        return weight_bytes, buffers
+
+    def _encode(self, message: Message) -> Sequence[Buffer]:
+        try:
+            return self._connection.send(message)
+        except FrameTooLongError as error:
+            text = f"response exceeds the frame limit of {error.limit_bytes} bytes: use streaming"
+        except LocalProtocolError:
+            _log.exception("internal error", message=message.TYPE.name)
+            text = "internal error"
+        if not isinstance(message, ExecuteResponse):
+            return ()  # nobody waits for it
+        return self._connection.send(
+            ExecuteResponse(
+                request_id=message.request_id,
+                error_class=ErrorClass.PERMANENT,
+                error_message=text,
+                duration_us=message.duration_us,
+                disposition=message.disposition,
+                attempts=message.attempts,
+            )
+        )
+
+
+def _weight_bytes(message: Message) -> int:
+    """About what `message` holds in memory while it waits."""
+    payload = message.payload if isinstance(message, ExecuteResponse) else None
+    if payload is None:
+        return _MESSAGE_OVERHEAD_BYTES
+    if isinstance(payload, (list, tuple)):
+        return _MESSAGE_OVERHEAD_BYTES + buffers_bytes(payload)
+    return _MESSAGE_OVERHEAD_BYTES + len(payload)

@@ -1,0 +1,318 @@
+"""A caller's connection: a nursery whose child tasks own the calls.
+
+Tasks: the reader (this session's own task), the outbox's writer, one task per call, and, once
+the reader no longer reads, a watch for the caller's full close.
+
+The reader never waits on a call. On a connection that has not opted in it stops reading while
+the limit of calls in flight is reached, which is back-pressure; on an opted-in one it must go on
+(cancels and the end of the stream have to be seen), so surplus calls are refused.
+
+The end of the caller's stream is not the caller's end: a half-closed connection still gets its
+answers. A full close (Unix: EPOLLHUP; TCP: once a write fails) cancels every call at once.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import attrs
+import trio
+
+from vastar_client.wire import (
+    END_OF_STREAM,
+    NEED_DATA,
+    Authenticate,
+    Cancel,
+    Connection,
+    CreditUpdate,
+    Disposition,
+    ErrorClass,
+    ExecuteRequest,
+    ExecuteResponse,
+    Goaway,
+    HealthCheck,
+    HealthResponse,
+    Message,
+    Phase,
+    RemoteProtocolError,
+    Role,
+    StreamEnd,
+)
+from vastar_runtime._version import __version__
+from vastar_runtime.calls import Call, Caller
+from vastar_runtime.dispatch import Dispatcher, refusal
+from vastar_runtime.logs import get_logger
+from vastar_runtime.outbox import CallerNotReadingError, Outbox
+from vastar_runtime.outcomes import Failure, FailureKind
+from vastar_runtime.runtime_state import RuntimeState
+from vastar_runtime.transport.channel import Channel
+from vastar_runtime.transport.errors import ChannelStalled
+
+__all__ = ["Session", "SessionLimits"]
+
+_LINGER_S: Final = 2.0
+"""After a closing fault the caller gets so long to read why, before the socket is closed."""
+
+_log = get_logger(__name__)
+
+
+@attrs.frozen
+class SessionLimits:
+    """What one connection may take, from the configuration's `[server]` table."""
+
+    max_in_flight: int
+    max_request_frame_bytes: int
+    max_answer_frame_bytes: int
+    unfinished_frame_timeout_s: float
+    stalled_caller_timeout_s: float
+    max_queued_answer_bytes: int
+
+
+class Session:
+    """One connection of a caller, from its first byte to its last."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        caller: Caller,
+        dispatcher: Dispatcher,
+        limits: SessionLimits,
+        state: RuntimeState,
+    ) -> None:
+        self._channel = channel
+        self._caller = caller
+        self._dispatcher = dispatcher
+        self._limits = limits
+        self._state = state
+        self._connection = Connection(
+            Role.RUNTIME,
+            max_received_frame_bytes=limits.max_request_frame_bytes,
+            max_sent_frame_bytes=limits.max_answer_frame_bytes,
+        )
+        self._outbox = Outbox(
+            channel,
+            self._connection,
+            max_queued_bytes=limits.max_queued_answer_bytes,
+            stall_timeout_s=limits.stalled_caller_timeout_s,
+        )
+        # Two unary calls of one connection may share an id: each id has its calls.
+        self._calls: dict[int, list[Call]] = {}
+        self._in_flight = 0
+        self._call_ended = trio.Event()
+        self._watching = False
+        self._nursery: trio.Nursery | None = None
+        self._handlers: dict[type, Callable[..., None]] = {
+            Cancel: self._cancel,
+            HealthCheck: self._health_check,
+            Authenticate: self._health_check,
+            CreditUpdate: self._credit_update,
+        }
+
+    async def run(self) -> None:
+        """Serve the connection until it ends. Raises nothing but cancellation and bugs."""
+        self._state.connections += 1
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._write)
+                if await self._read():
+                    await self._finish()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._state.connections -= 1
+            self._channel.abort()
+
+    # --- the reader ---------------------------------------------------------------------------
+
+    async def _read(self) -> bool:
+        """Handle what the caller sends; whether its calls still want their answers."""
+        try:
+            while True:
+                try:
+                    event = self._connection.next_event()
+                except RemoteProtocolError as error:
+                    self._refuse_frame(error)
+                    if error.closes:
+                        return True
+                    continue
+                if event is NEED_DATA:
+                    if not await self._receive():
+                        return True
+                elif event is END_OF_STREAM:
+                    return True
+                elif isinstance(event, ExecuteRequest):
+                    await self._begin(event)
+                else:
+                    handler = self._handlers.get(type(event))
+                    if handler is not None:  # else: a RequestChunk of no call is discarded
+                        handler(event)
+        except (trio.BrokenResourceError, CallerNotReadingError) as error:
+            _log.info("caller cut off", connection=self._caller.connection_id, reason=str(error))
+            return False
+
+    async def _receive(self) -> bool:
+        """Receive some bytes; False when an unfinished frame has got none for too long."""
+        if not self._connection.in_frame:
+            self._connection.receive_data(await self._channel.receive_some())
+            return True
+        timeout_s = self._limits.unfinished_frame_timeout_s
+        with trio.move_on_after(timeout_s):
+            self._connection.receive_data(await self._channel.receive_some())
+            return True
+        self._refuse_frame(
+            RemoteProtocolError(f"an unfinished frame got no byte for {timeout_s:g} s", closes=True)
+        )
+        return False
+
+    def _refuse_frame(self, error: RemoteProtocolError) -> None:
+        self._outbox.put_at_once(
+            ExecuteResponse(
+                request_id=error.request_id,
+                error_class=error.error_class,
+                error_message=str(error),
+                disposition=Disposition.NOT_SENT,
+            )
+        )
+
+    # --- calls --------------------------------------------------------------------------------
+
+    async def _begin(self, request: ExecuteRequest) -> None:
+        """Start the call, or refuse it."""
+        if self._in_flight >= self._limits.max_in_flight and not self._connection.opted_in:
+            self._watch_hangup()
+            while self._in_flight >= self._limits.max_in_flight:
+                await self._call_ended.wait()
+        failure = self._why_not(request)
+        if failure is None:
+            call = self._dispatcher.accept(request, self._caller)
+            self._calls.setdefault(request.request_id, []).append(call)
+            self._in_flight += 1
+            self._state.call_begins()
+            assert self._nursery is not None
+            self._nursery.start_soon(self._serve, call)
+        else:
+            self._outbox.put_at_once(_final(request, refusal(request.request_id, failure)))
+
+    def _why_not(self, request: ExecuteRequest) -> Failure | None:
+        """Why `request` is not begun at all, if so."""
+        if self._state.draining:
+            return Failure(
+                FailureKind.DRAINING, "draining: the runtime is going away", refused_by="runtime"
+            )
+        if request.stream or request.body_follows:
+            return Failure(
+                FailureKind.INVALID_REQUEST,
+                "streams are not served by this version: send the call without `stream` and "
+                "`body_follows`",
+            )
+        if self._in_flight >= self._limits.max_in_flight:
+            return Failure(
+                FailureKind.OVERLOADED,
+                f"{self._in_flight} calls are in flight on this connection, the most it may have",
+                refused_by="in flight per connection",
+            )
+        return None
+
+    async def _serve(self, call: Call) -> None:
+        """The life of one call. No exception leaves it but cancellation."""
+        try:
+            answer = await self._dispatcher.serve(call)
+            await self._outbox.put(answer)
+        finally:
+            calls = self._calls[call.request.request_id]
+            calls.remove(call)
+            if not calls:
+                del self._calls[call.request.request_id]
+            self._in_flight -= 1
+            self._state.call_ends()
+            self._call_ended.set()
+            self._call_ended = trio.Event()
+
+    # --- other frames -------------------------------------------------------------------------
+
+    def _cancel(self, frame: Cancel) -> None:
+        for call in self._calls.get(frame.request_id, ()):
+            call.cancel(FailureKind.CANCELLED)
+
+    def _health_check(self, _frame: Message) -> None:
+        draining = self._state.draining
+        self._outbox.put_at_once(
+            HealthResponse(
+                healthy=not draining,
+                message=f"vastar-runtime {__version__}" + (": draining" if draining else ""),
+                active_requests=self._state.calls_in_flight,
+                available_credits=self._available_credits(),
+            )
+        )
+
+    def _credit_update(self, frame: CreditUpdate) -> None:
+        """Answer a credit of the connection with what it may have in flight; streams: none."""
+        if not frame.request_id:
+            self._outbox.put_at_once(CreditUpdate(total_credits=self._available_credits()))
+
+    def _available_credits(self) -> int:
+        return max(0, self._limits.max_in_flight - self._in_flight)
+
+    def go_away(self, drain_s: float) -> None:
+        """Tell a caller that speaks credits that the runtime is leaving."""
+        if self._connection.phase is not Phase.CREDITED:
+            return
+        with suppress(CallerNotReadingError):
+            self._outbox.put_at_once(Goaway(reason="draining", drain_ms=int(drain_s * 1000)))
+
+    # --- the end ------------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        """The outbox's writer; when it fails, the connection is over."""
+        assert self._nursery is not None
+        try:
+            await self._outbox.run()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            reason = "it does not read its answers" if isinstance(error, ChannelStalled) else "gone"
+            _log.info("caller cut off", connection=self._caller.connection_id, reason=reason)
+            self._nursery.cancel_scope.cancel()
+
+    def _watch_hangup(self) -> None:
+        """From now on nobody reads: have the caller's full close noticed all the same."""
+        if not self._watching:
+            self._watching = True
+            assert self._nursery is not None
+            self._nursery.start_soon(self._cancel_on_hangup)
+
+    async def _cancel_on_hangup(self) -> None:
+        assert self._nursery is not None
+        await self._channel.wait_hangup()
+        self._nursery.cancel_scope.cancel()
+
+    async def _finish(self) -> None:
+        """The caller sends no more: let its calls end and their answers leave."""
+        self._watch_hangup()
+        while self._in_flight:
+            await self._call_ended.wait()
+        await self._outbox.wait_empty()
+        with trio.move_on_after(_LINGER_S):
+            # Closing with unread bytes resets the connection, and the caller might never see
+            # the last answers: end our half, and read until it has ended its own.
+            try:
+                await self._channel.send_eof()
+                while await self._channel.receive_some():
+                    pass
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+
+    async def wait_quiet(self) -> None:
+        """Return when no answer of this connection waits to be sent."""
+        await self._outbox.wait_empty()
+
+
+def _final(request: ExecuteRequest, answer: ExecuteResponse) -> Message:
+    """`answer` as the final frame of the kind that the caller expects."""
+    if not request.stream:
+        return answer
+    return StreamEnd(
+        request_id=answer.request_id,
+        error_class=ErrorClass(answer.error_class),
+        error_message=answer.error_message,
+        disposition=answer.disposition,
+        retry_after_ms=answer.retry_after_ms,
+    )
