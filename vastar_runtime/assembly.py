@@ -1,0 +1,196 @@
+"""The runtime put together from a configuration, without listening anywhere.
+
+Everything that reads a clock, a random source or the network is handed in here, once, so that a
+test can run the whole runtime over memory streams in virtual time.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import trio
+
+from vastar_client.wire.limits import MAX_ANSWER_FRAME_BYTES
+from vastar_runtime.calls import Caller
+from vastar_runtime.config import RuntimeConfig
+from vastar_runtime.connectors.control import ControlConnector
+from vastar_runtime.connectors.http import HttpConnector, HttpSettings
+from vastar_runtime.connectors.unimplemented import DATABASE_NAMES, NotImplementedConnector
+from vastar_runtime.dispatch import Dispatcher
+from vastar_runtime.logs import get_logger
+from vastar_runtime.pipeline import Connector, Pipeline
+from vastar_runtime.runtime_state import RuntimeState
+from vastar_runtime.session import Session, SessionLimits
+from vastar_runtime.transport import (
+    Channel,
+    HttpTransport,
+    Network,
+    ProxySettings,
+    TlsSettings,
+    TransportSettings,
+)
+
+__all__ = ["Clocks", "Runtime", "transport_settings"]
+
+_log = get_logger(__name__)
+
+
+@attrs.frozen
+class Clocks:
+    """The sources of time and chance that are not Trio's own.
+
+    Attributes:
+        wall_clock_ms: milliseconds since the Unix epoch.
+        random_u64: a number from 0 to 2^64-1.
+    """
+
+    wall_clock_ms: Callable[[], float] = lambda: time.time() * 1000
+    random_u64: Callable[[], int] = lambda: random.getrandbits(64)
+
+
+class Runtime:
+    """The daemon without its sockets: serves channels that somebody accepts.
+
+    Args:
+        config: the whole configuration.
+        network: where upstreams are reached; the real network by default.
+        clocks: the real ones by default.
+
+    Must be made inside a Trio run; `run` has to run beside `serve`.
+    """
+
+    def __init__(
+        self,
+        config: RuntimeConfig,
+        *,
+        network: Network | None = None,
+        clocks: Clocks | None = None,
+    ) -> None:
+        clocks = clocks or Clocks()
+        self.state = RuntimeState(started_at_s=trio.current_time())
+        self.listeners: list[str] = []
+        self._config = config
+        self._sessions: set[Session] = set()
+        self._connection_ids = 0
+        self._transport = HttpTransport(transport_settings(config), network)
+        self._dispatcher = Dispatcher(
+            pipeline=Pipeline(self._connectors(clocks)),
+            wall_clock_ms=clocks.wall_clock_ms,
+            default_timeout_s=config.http.default_timeout_s,
+            max_answer_bytes=MAX_ANSWER_FRAME_BYTES,
+        )
+        self._limits = SessionLimits(
+            max_in_flight=config.server.max_in_flight_per_connection,
+            max_request_frame_bytes=config.server.max_request_frame_bytes,
+            max_answer_frame_bytes=MAX_ANSWER_FRAME_BYTES,
+            unfinished_frame_timeout_s=config.server.unfinished_frame_timeout_s,
+            stalled_caller_timeout_s=config.server.stalled_caller_timeout_s,
+            max_queued_answer_bytes=config.server.max_queued_answer_bytes,
+        )
+
+    def _connectors(self, clocks: Clocks) -> dict[str, Connector]:
+        http = self._config.http
+        return {
+            "http": HttpConnector(
+                self._transport,
+                HttpSettings(http.max_redirects, http.accept_encoding),
+                clocks.random_u64,
+            ),
+            "vastar": ControlConnector(
+                self.state,
+                listeners=lambda: self.listeners,
+                pools=self._pools,
+                available_credits=self._config.server.max_in_flight_per_connection,
+            ),
+            **dict.fromkeys(DATABASE_NAMES, NotImplementedConnector()),
+        }
+
+    def _pools(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "tenant": pool.tenant,
+                "workspace": pool.workspace,
+                "origin": pool.origin,
+                "idle": pool.idle,
+                "active": pool.busy,
+                "waiting": pool.waiting,
+            }
+            for pool in self._transport.stats()
+        ]
+
+    async def run(self) -> None:
+        """Do the housekeeping (idle upstream connections), for ever."""
+        try:
+            await self._transport.run()
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await self._transport.aclose()
+
+    async def serve(
+        self, channel: Channel, *, uid: int | None = None, pid: int | None = None
+    ) -> None:
+        """Serve one caller until it is gone. Raises nothing but cancellation.
+
+        Args:
+            channel: the connection; it is closed at the end.
+            uid: the user at the other end, where the kernel tells.
+            pid: the process, likewise.
+        """
+        self._connection_ids += 1
+        caller = Caller(self._connection_ids, uid, pid)
+        session = Session(channel, caller, self._dispatcher, self._limits, self.state)
+        self._sessions.add(session)
+        try:
+            await session.run()
+        except Exception:  # noqa: BLE001 - a bug in one session must not end the others
+            _log.exception("internal error", connection=caller.connection_id)
+        finally:
+            self._sessions.discard(session)
+
+    async def drain(self, drain_s: float) -> bool:
+        """Take no new calls and wait for those in flight.
+
+        Args:
+            drain_s: how long to wait.
+
+        Returns:
+            Whether all of them ended and their answers were sent in that time.
+        """
+        self.state.draining = True
+        for session in tuple(self._sessions):
+            session.go_away(drain_s)
+        with trio.move_on_after(drain_s):
+            await self.state.wait_idle()
+            for session in tuple(self._sessions):
+                await session.wait_quiet()
+            return True
+        return False
+
+
+def transport_settings(config: RuntimeConfig) -> TransportSettings:
+    """The transport's part of the configuration."""
+    pool, tls, proxy = config.http.pool, config.tls, config.proxy
+    return TransportSettings(
+        connect_timeout_s=config.http.connect_timeout_s,
+        connections_per_key=pool.max_connections_per_key,
+        connections_total=pool.max_connections,
+        idle_timeout_s=pool.idle_timeout_s,
+        max_age_s=pool.max_age_s,
+        head_limit_bytes=config.http.max_header_bytes,
+        lookup_threads=config.http.dns_threads,
+        tls=TlsSettings(
+            ca_file=tls.ca_file,
+            certificate_file=tls.client_cert_file,
+            key_file=tls.client_key_file,
+            key_password_file=tls.client_key_password_file,
+        ),
+        proxy=ProxySettings(
+            http=proxy.http,
+            https=proxy.https,
+            all=proxy.all,
+            no_proxy=proxy.no_proxy or None,
+            environment=proxy.use_environment,
+        ),
+    )
