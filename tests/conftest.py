@@ -10,20 +10,16 @@ import pytest
 
 from tests.support import caps, golden, leaks
 
-# A slow shared machine is no fault of a test; the caps above it bound the time.
-_TOO_SLOW = [hypothesis.HealthCheck.too_slow]
-hypothesis.settings.register_profile(
-    "quick", max_examples=60, deadline=None, print_blob=True, suppress_health_check=_TOO_SLOW
-)
-hypothesis.settings.register_profile(
-    "ci",
-    max_examples=300,
-    deadline=None,
+_COMMON = hypothesis.settings(
+    deadline=None,  # a slow shared machine is no fault of a test; the caps bound the time
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
     print_blob=True,
-    derandomize=True,
-    suppress_health_check=_TOO_SLOW,
 )
-hypothesis.settings.load_profile(
+_settings = hypothesis.settings
+_settings.register_profile("quick", _COMMON, max_examples=60)
+_settings.register_profile("coverage", _COMMON, max_examples=60, derandomize=True)
+_settings.register_profile("ci", _COMMON, max_examples=300, derandomize=True)
+_settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") == "true" else "quick")
 )
 

@@ -183,7 +183,10 @@ def coverage(_arguments: list[str]) -> int:
     """Every branch of the covered rooms, by their own tests alone."""
     rooms = [(tests, room) for tests, room in COVERED if any((ROOT / tests).rglob("test_*.py"))]
     for tests, room in rooms:
-        data = {"COVERAGE_FILE": str(VENV / f".coverage-{room.replace('/', '-')}")}
+        data = {
+            "COVERAGE_FILE": str(VENV / f".coverage-{room.replace('/', '-')}"),
+            "HYPOTHESIS_PROFILE": "coverage",  # the same examples each time: the same branches
+        }
         measured = [
             "-m",
             "coverage",
