@@ -5,8 +5,8 @@ this width costs about four times as much to construct. Their `repr` shows sizes
 headers or tokens, so that a message may stand in a log line or a traceback.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import ClassVar, TypeAlias
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 
@@ -55,17 +55,19 @@ class _Value(msgspec.Struct, frozen=True):
         parts = (f"{name}={shown}" for name, shown in self.__rich_repr__())
         return f"{type(self).__name__}({', '.join(parts)})"
 
-    def __rich_repr__(self) -> Iterator[tuple[str, str]]:
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
         """(name, text) of each field. msgspec's own hands every value to pretty printers.
 
         Text is quoted: it comes from the peer, who must not write lines into a log.
         """
+        shown: list[tuple[str, Any]] = []
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if name in _SECRET_FIELDS and value is not None:
-                yield name, f"<{len(value)}>"
+                shown.append((name, f"<{len(value)}>"))
             else:
-                yield name, repr(value) if isinstance(value, str) else str(value)
+                shown.append((name, repr(value) if isinstance(value, str) else str(value)))
+        return shown
 
 
 class ExecuteRequest(_Value, frozen=True):
