@@ -40,23 +40,7 @@ _CLOSINGS = (
     "More than that I would not promise about {topic} 🙂.",
 )
 _NO_TOPIC = "this"
-_NO_TOPICS = frozenset(
-    [
-        "about",
-        "does",
-        "from",
-        "have",
-        "more",
-        "tell",
-        "that",
-        "their",
-        "there",
-        "this",
-        "what",
-        "when",
-        "with",
-    ]
-)
+_NO_TOPICS = frozenset(("about", "does", "from", "have", "tell", "that", "this", "what", "with"))
 _TOPIC_WORDS = 2
 _TO_ASCII = str.maketrans(
     {"—": "-", "…": "...", "→": "->", "“": '"', "”": '"', "≈": "~", "€": "EUR"}

@@ -5,6 +5,7 @@ runs beside a watcher that goes on reading: the moment the client's side ends, t
 cancelled and counted. So a half-close counts as leaving, as it does with most HTTP servers.
 """
 
+import os
 import random
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ from tools.llm_simulator._http import BadRequestError, Request, RequestReader
 from tools.llm_simulator._knobs import Knobs
 from tools.llm_simulator._replies import Reply
 from tools.llm_simulator._stats import Stats
+from tools.llm_simulator._ticker import Ticker
 
 _RECEIVE_BYTES = 65_536
 _BATCH_BYTES = 16_384
@@ -46,6 +48,7 @@ class Connection:
 
     _stream: trio.abc.Stream
     _stats: Stats
+    _ticker: Ticker
     _reader: RequestReader = attrs.field(factory=RequestReader)
     _client_left: bool = False
 
@@ -165,7 +168,7 @@ class Connection:
         frame = _http.chunk if request.chunked_ok else bytes
         last = _last_event(knobs)
         delayed = knobs.event_delay_s > 0
-        pacer = _Pacer(knobs)
+        pacer = _Pacer(knobs, self._ticker)
         batch: list[bytes] = []
         size = 0
         if last == 0:
@@ -176,7 +179,7 @@ class Connection:
             batch.append(frame(event))
             size += len(event)
             if delayed or size >= _BATCH_BYTES or count == last:
-                await self._flush(batch)
+                await self._flush(batch, waited=delayed)
                 size = 0
             if count == last:
                 await _break(knobs)
@@ -185,17 +188,21 @@ class Connection:
         else:
             await self._flush(batch)
 
-    async def _flush(self, batch: list[bytes], last: bytes = b"") -> None:
-        if batch or last:
-            await self._stream.send_all(b"".join((*batch, last)))
-            self._stats.events_sent += len(batch)
-            batch.clear()
+    async def _flush(self, batch: list[bytes], last: bytes = b"", *, waited: bool = False) -> None:
+        data = b"".join((*batch, last))
+        # After a wait no other checkpoint is due, and a direct write saves a fifth of the CPU.
+        sent_bytes = _write_now(self._stream, data) if waited else 0
+        if sent_bytes < len(data):
+            await self._stream.send_all(data[sent_bytes:])
+        self._stats.events_sent += len(batch)
+        batch.clear()
 
 
 class _Pacer:
     """Waits between events: due times follow from the start, so that slow sends do not add up."""
 
-    def __init__(self, knobs: Knobs) -> None:
+    def __init__(self, knobs: Knobs, ticker: Ticker) -> None:
+        self._ticker = ticker
         self._delay_s = knobs.event_delay_s
         self._jitter_ratio = knobs.jitter_ratio
         self._chance = _chance(knobs)
@@ -203,7 +210,17 @@ class _Pacer:
 
     async def wait(self) -> None:
         self._due_s += _jittered(self._delay_s, self._jitter_ratio, self._chance)
-        await trio.sleep_until(self._due_s)
+        await self._ticker.until(self._due_s)
+
+
+def _write_now(stream: trio.abc.Stream, data: bytes) -> int:
+    """What the kernel takes at once, in bytes; a failure is for `send_all` to meet and name."""
+    if not isinstance(stream, trio.SocketStream):
+        return 0
+    try:
+        return os.write(stream.socket.fileno(), data)
+    except OSError:
+        return 0
 
 
 def _whole(request: Request, reply: Reply) -> bytes:

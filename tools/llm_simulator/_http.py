@@ -41,7 +41,9 @@ class Request:
 class RequestReader:
     """The requests of one connection, from bytes in any split."""
 
-    def __init__(self) -> None:
+    def __init__(self, body_limit_bytes: int = BODY_LIMIT_BYTES) -> None:
+        self._body_limit_bytes = body_limit_bytes
+        self._too_large = False
         self.ready: deque[Request] = deque()
         self.body_awaited = False
         """The client waits for `100 Continue`. Whoever sends that clears it."""
@@ -77,7 +79,7 @@ class RequestReader:
         self._head_bytes = 0 if self._in_body or not self._started else self._head_bytes + fed_bytes
         if self._head_bytes > HEAD_LIMIT_BYTES:
             raise BadRequestError(431)
-        if self._body_bytes > BODY_LIMIT_BYTES:
+        if self._too_large:
             raise BadRequestError(413)
 
     def _begin(self) -> None:
@@ -115,8 +117,10 @@ class RequestReader:
     def on_body(self, body: bytes) -> None:
         """A portion of the body, chunks already undone."""
         self._body_bytes += len(body)
-        if self._body_bytes <= BODY_LIMIT_BYTES:  # the rest is only counted, until refused
+        if self._body_bytes <= self._body_limit_bytes:
             self._body.append(body)
+        else:
+            self._too_large = True  # an exception from here would come out as another
 
     def on_message_complete(self) -> None:
         """A whole request."""

@@ -18,6 +18,7 @@ from tools.llm_simulator._http import BadRequestError, Request
 from tools.llm_simulator._knobs import BadKnobError, Knobs
 from tools.llm_simulator._replies import Reply, error_reply, json_reply
 from tools.llm_simulator._stats import Stats
+from tools.llm_simulator._ticker import Ticker
 
 LOOPBACK = "127.0.0.1"
 _BACKLOG = 1024
@@ -39,6 +40,7 @@ class Simulator:
     host: str = attrs.field(default="", init=False)
     port: int = attrs.field(default=0, init=False)
     _faults: Faults = attrs.field(factory=Faults, init=False)
+    _ticker: Ticker = attrs.field(factory=Ticker, init=False)
 
     @property
     def url(self) -> str:
@@ -70,6 +72,7 @@ class Simulator:
         self.host = host
         self.port = listeners[0].socket.getsockname()[1]
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._ticker.run)
             await nursery.start(trio.serve_listeners, self.serve_stream, listeners)
             task_status.started(self.port)
 
@@ -78,7 +81,7 @@ class Simulator:
         self.stats.connections_open += 1
         self.stats.connections_total += 1
         try:
-            await self._converse(Connection(stream, self.stats))
+            await self._converse(Connection(stream, self.stats, self._ticker))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client is gone, and counted where that matters
         finally:

@@ -17,7 +17,7 @@ class Stats(msgspec.Struct):
     active_streams: int = 0
     """Event streams whose head was sent and which have not ended."""
     finished: int = 0
-    """Answers of any kind that were sent whole."""
+    """Answers of any kind that were sent whole, counted just after their last byte."""
     streams_finished: int = 0
     cut_by_client: int = 0
     """Answers that were under way, or still to begin, when the caller left."""
