@@ -53,8 +53,13 @@ ROOMS = (
         ),
         "what a caller builds, reads and catches; no socket, no loop",
     ),
-    Room(20, ("vastar_client._dialing", "vastar_client._session"), "one connection, many calls"),
-    Room(30, ("vastar_client.async_client",), "connections over time: the native client"),
+    Room(
+        20,
+        ("vastar_client._dialing", "vastar_client._link", "vastar_client._session"),
+        "a connection over its whole life, and the exchanges on it",
+    ),
+    Room(30, ("vastar_client.async_client",), "calls: the native client"),
+    Room(50, ("vastar_client.testing", "vastar_client._fake_peer"), "for the tests of connectors"),
     Room(60, ("vastar_client",), "what a connector author imports: only re-exports"),
     # The runtime.
     Room(
@@ -68,6 +73,7 @@ ROOMS = (
             "vastar_runtime.outcomes",
             "vastar_runtime.redaction",
             "vastar_runtime.runtime_files",
+            "vastar_runtime.runtime_state",
         ),
         "values and small helpers that every room above speaks of",
     ),
@@ -79,6 +85,7 @@ ROOMS = (
     Room(30, ("vastar_runtime.dispatch",), "message to call, outcome to message"),
     Room(30, ("vastar_runtime.outbox",), "the only place that encodes and sends"),
     Room(40, ("vastar_runtime.session",), "a connection is a nursery"),
+    Room(45, ("vastar_runtime.assembly",), "all of it from a configuration; listens nowhere"),
     Room(50, ("vastar_runtime.server",), "listens, drains, ends"),
     Room(60, ("vastar_runtime.cli", "vastar_runtime.__main__"), "words of a person to a server"),
     Room(12, ("vastar_runtime",), "the package file: the version and nothing else"),
