@@ -146,22 +146,22 @@ _BAD_FILES = [
     (
         '[server]\ntcp_also = ["x:y"]',
         (
-            'server.tcp_also: "x:y" is no TCP address; give PORT, HOST:PORT or [IPV6]:PORT with a port '
-            "from 0 to 65535, for example 5000 or 127.0.0.1:5000"
+            'server.tcp_also: "x:y" is no TCP address; give PORT, HOST:PORT or [IPV6]:PORT with a '
+            "port from 0 to 65535, for example 5000 or 127.0.0.1:5000"
         ),
     ),
     (
         '[server]\ntcp_also = ["0.0.0.0:5000"]',
         (
-            "server.tcp_also: 0.0.0.0 may be reached from other machines, which is not supported yet; "
-            "listen on 127.0.0.1, ::1 or localhost, or on the Unix socket"
+            "server.tcp_also: 0.0.0.0 may be reached from other machines, which is not supported "
+            "yet; listen on 127.0.0.1, ::1 or localhost, or on the Unix socket"
         ),
     ),
     (
         '[server]\nuse_tcp = true\ntcp_host = "example.test"',
         (
-            "server.tcp_host: example.test may be reached from other machines, which is not supported "
-            "yet; listen on 127.0.0.1, ::1 or localhost, or on the Unix socket"
+            "server.tcp_host: example.test may be reached from other machines, which is not "
+            "supported yet; listen on 127.0.0.1, ::1 or localhost, or on the Unix socket"
         ),
     ),
     (
@@ -192,15 +192,15 @@ _BAD_FILES = [
     (
         '[http]\naccept_encoding = "gzip\\nx"',
         (
-            'http.accept_encoding: "gzip\nx" has characters that do not belong there; give a text that '
-            "matches ^[A-Za-z0-9*;=., -]*\\Z"
+            'http.accept_encoding: "gzip\nx" has characters that do not belong there; give a text '
+            "that matches ^[A-Za-z0-9*;=., -]*\\Z"
         ),
     ),
     (
         "[http.pool]\nmax_connections = 10",
         (
-            "configuration: http.pool.max_connections_per_key: 256 is more than max_connections, the "
-            "bound of all; lower it, or raise http.pool.max_connections"
+            "configuration: http.pool.max_connections_per_key: 256 is more than max_connections, "
+            "the bound of all; lower it, or raise http.pool.max_connections"
         ),
     ),
     (
@@ -213,8 +213,8 @@ _BAD_FILES = [
     (
         '[tls]\nclient_key_file = "/dev/null"',
         (
-            "tls.client_key_file: it is of no use without client_cert_file; set tls.client_cert_file "
-            "too"
+            "tls.client_key_file: it is of no use without client_cert_file; set "
+            "tls.client_cert_file too"
         ),
     ),
     (
