@@ -32,8 +32,11 @@ _OFFSET_BYTES: Final = 4
 """Every offset, and the counter in front of a vector, is a u32; a table begins with an i32."""
 
 _SHARED_STRING_SLACK_BYTES: Final = 1 << 20
-"""The strings of a header list may together exceed the message by this much: builders may share
-equal strings, but a hostile message must not turn 10 MB into 40 GB."""
+"""The strings of a header list, and those of a table, may together exceed the message by this many
+characters: builders may share equal strings, but a hostile message must not turn 10 MB into 40 GB.
+"""
+
+_SHARED: Final = "shared strings add up to more than the message itself"
 
 _Read: TypeAlias = Callable[[memoryview, int, int], Any]
 """(buffer, position of the inline part, end of the buffer) to the value."""
@@ -148,7 +151,7 @@ def _read_key_values(view: memoryview, at: int, end: int) -> tuple[tuple[str, st
             raise MalformedError(f"[{index}]: {error}") from None
         budget -= len(pair[0]) + len(pair[1])
         if budget < 0:
-            raise MalformedError("shared strings add up to more than the message itself")
+            raise MalformedError(_SHARED)
         pairs.append(pair)
     return tuple(pairs)
 
@@ -205,12 +208,19 @@ class TableReader:
             raise MalformedError(f"{end} bytes are too short")
         at = _U32.unpack_from(view, 0)[0]
         slots, table_bytes = _read_vtable(view, at, end, self._slots)
+        # A small message is not worth counting: its few fields cannot name much.
+        counts_text = end > _SHARED_STRING_SLACK_BYTES
+        budget = end + _SHARED_STRING_SLACK_BYTES
         for (name, width_bytes, read), offset in zip(self._fields, slots, strict=False):
             if offset:
                 if not _OFFSET_BYTES <= offset <= table_bytes - width_bytes:
                     raise MalformedError(f"{name}: field at {offset} of a {table_bytes} byte table")
                 try:
-                    values[name] = read(view, at + offset, end)
+                    values[name] = value = read(view, at + offset, end)
+                    if counts_text and isinstance(value, str):
+                        budget -= len(value)
+                        if budget < 0:
+                            raise MalformedError(_SHARED)  # noqa: TRY301 - it gets the name too
                 except MalformedError as error:
                     raise MalformedError(f"{name}: {error}") from None
         missing = self.table.required - values.keys()
