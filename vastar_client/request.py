@@ -27,6 +27,7 @@ __all__ = [
     "HTTPRequest",
     "RequestOptions",
     "build_request",
+    "timeout_ms_of",
 ]
 
 Body: TypeAlias = bytes | bytearray | memoryview | str
@@ -110,6 +111,8 @@ class HTTPRequest:
     def body_bytes(self) -> bytes | bytearray | memoryview | None:
         """The body as it travels: text as UTF-8, no body and an empty one as None."""
         body = self.body.encode() if isinstance(self.body, str) else self.body
+        if isinstance(body, memoryview) and (body.itemsize, body.ndim) != (1, 1):
+            body = body.cast("B")
         return body if body is not None and len(body) else None
 
     def get_header(self, name: str) -> str | None:
@@ -211,10 +214,19 @@ def build_request(method: str, url: str, **options: Unpack[RequestOptions]) -> H
     timeout_s = options.pop("timeout_s", None)
     fields: dict[str, Any] = dict(options)
     if timeout_s is not None:
-        if not 0 < timeout_s < float("inf"):
-            raise ValueError(f"timeout_s is {timeout_s!r}: it must be a number of seconds above 0")
-        fields["timeout_ms"] = max(1, round(timeout_s * 1000))
+        fields["timeout_ms"] = timeout_ms_of(timeout_s)
     return HTTPRequest(method, url, **fields)
+
+
+def timeout_ms_of(timeout_s: float) -> int:
+    """`timeout_s` in milliseconds, at least 1.
+
+    Raises:
+        ValueError: it is not above 0, or not finite.
+    """
+    if not 0 < timeout_s < float("inf"):
+        raise ValueError(f"timeout_s is {timeout_s!r}: it must be a number of seconds above 0")
+    return max(1, round(timeout_s * 1000))
 
 
 def GET(url: str) -> HTTPRequest:  # noqa: N802  # the Go SDK's name, as are its siblings

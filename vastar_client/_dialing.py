@@ -1,0 +1,68 @@
+"""Opening the byte stream to a runtime, with errors that say what to run."""
+
+import errno
+from typing import Final
+
+import anyio
+from anyio.abc import ByteStream
+
+from vastar_client.config import RuntimeConfig, TcpAddress, UnixAddress
+from vastar_client.errors import RuntimeUnavailable
+from vastar_client.wire.enums import Disposition
+
+__all__ = ["dial", "unavailable"]
+
+_MS_PER_S: Final = 1000
+
+
+async def dial(config: RuntimeConfig) -> ByteStream:
+    """A connected stream to the runtime that `config` and the environment name now.
+
+    Raises:
+        RuntimeUnavailable: nothing answers there, or not within `connect_timeout_ms`.
+        ValueError: VASTAR_TCP_PORT is no port.
+    """
+    address = config.address()
+    try:
+        with anyio.fail_after(config.connect_timeout_ms / _MS_PER_S):
+            if isinstance(address, UnixAddress):
+                return await anyio.connect_unix(address.path)
+            return await anyio.connect_tcp(address.host, address.port)
+    except TimeoutError:
+        raise unavailable(address, f"no answer within {config.connect_timeout_ms} ms") from None
+    except OSError as error:
+        raise unavailable(address, _reason(error)) from error
+
+
+def unavailable(address: UnixAddress | TcpAddress | str, reason: str) -> RuntimeUnavailable:
+    """The error for a runtime that cannot be reached at `address`."""
+    return RuntimeUnavailable(
+        f"no Vastar runtime at {address}: {reason}. "
+        f"Start one with `python -m vastar_runtime start{_flag(address)}`",
+        disposition=Disposition.NOT_SENT,
+    )
+
+
+def _flag(address: UnixAddress | TcpAddress | str) -> str:
+    """What makes `start` listen at `address`; the default socket needs nothing."""
+    if isinstance(address, UnixAddress) and address != UnixAddress(RuntimeConfig.socket_path):
+        return f" --socket {address.path}"
+    if isinstance(address, TcpAddress):
+        return f" --tcp {address.host}:{address.port}"
+    return ""
+
+
+def _reason(error: OSError) -> str:
+    cause: BaseException = error
+    while not isinstance(cause, OSError) or cause.errno is None:
+        if cause.__cause__ is None:
+            return str(error) or type(error).__name__
+        cause = cause.__cause__
+    match cause.errno:
+        case errno.ENOENT:
+            return "there is no such socket"
+        case errno.ECONNREFUSED:
+            return "nothing listens there"
+        case errno.EACCES:
+            return "permission denied (it belongs to another user)"
+    return cause.strerror or str(cause)
