@@ -1,8 +1,8 @@
 """CPU time that the transport spends on one keep-alive request, at 1, 16 and 128 concurrent.
 
 The upstream is a raw echo in a process of its own: it answers each request head with a fixed small
-response, so that what is measured is the transport (with Trio, its system calls and the interpreter)
-and nothing else. Run: `python benchmarks/transport_cost.py [--requests N] [--tls]`.
+response, so that what is measured is the transport, with Trio, its system calls and the
+interpreter, and nothing else. Run: `python benchmarks/transport_cost.py [--requests N] [--tls]`.
 """
 
 import argparse

@@ -21,7 +21,7 @@ import trio
 from vastar_runtime.transport.errors import ChannelStalled
 from vastar_runtime.transport.messages import Buffer
 
-__all__ = ["Channel", "ChannelStream", "SocketChannel", "StreamChannel"]
+__all__ = ["Channel", "ChannelStream", "SocketChannel", "StreamChannel", "drop_sent"]
 
 RECEIVE_BYTES = 65536
 _JOIN_BYTES = 65536
@@ -170,7 +170,7 @@ class SocketChannel:
                 raise self._failure(error) from error
             unsent -= sent
             if unsent:
-                buffers = _after(buffers, sent)
+                buffers = drop_sent(buffers, sent)
         return ()
 
     def is_readable(self) -> bool:
@@ -229,7 +229,7 @@ class SocketChannel:
         self._sock.close()
 
 
-def _after(buffers: Sequence[Buffer], sent: int) -> list[Buffer]:
+def drop_sent(buffers: Sequence[Buffer], sent: int) -> list[Buffer]:
     """What is left of `buffers` behind their first `sent` bytes, without copying any."""
     for index, buffer in enumerate(buffers):
         if sent < len(buffer):
