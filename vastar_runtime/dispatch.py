@@ -116,7 +116,7 @@ def refusal(request_id: int, failure: Failure) -> ExecuteResponse:
 
 def _answer(call: Call, outcome: Outcome, duration_us: int) -> ExecuteResponse:
     progress = call.progress
-    attempts = 1 + progress.resent if progress.request_begun else 0
+    attempts = 1 + progress.resent if call.origin else 0
     if isinstance(outcome, Reply):
         return ExecuteResponse(
             request_id=call.request.request_id,

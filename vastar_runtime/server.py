@@ -1,0 +1,157 @@
+"""The daemon: listens, accepts, drains, ends.
+
+Life: open the listeners (before the event loop runs, all or none) > say that it is ready > accept,
+each connection a session in one nursery > on SIGTERM, SIGINT or `drain` stop accepting, refuse new
+calls, wait for those in flight > close everything. A second signal ends it at once.
+"""
+
+import errno
+import signal
+import socket
+from collections.abc import AsyncIterator, Sequence
+from enum import Enum, auto
+from functools import partial
+from typing import Final
+
+import attrs
+import trio
+
+from vastar_runtime._version import __version__
+from vastar_runtime.assembly import Runtime
+from vastar_runtime.config import RuntimeConfig
+from vastar_runtime.listeners import (
+    Listener,
+    close_listeners,
+    open_listeners,
+    peer_credentials,
+)
+from vastar_runtime.logs import get_logger
+from vastar_runtime.notify import notify
+from vastar_runtime.transport import SocketChannel
+
+__all__ = ["Ending", "run", "serve_listeners"]
+
+_ACCEPT_PAUSE_S: Final = 0.1
+_OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+_log = get_logger(__name__)
+
+
+class Ending(Enum):
+    """How the daemon came to its end."""
+
+    DRAINED = auto()
+    """All calls were answered."""
+    DRAIN_TIME_OVER = auto()
+    """Calls that were still under way after the drain time were cut."""
+    FORCED = auto()
+    """A second signal cut the calls under way."""
+
+
+def run(config: RuntimeConfig) -> Ending:
+    """Serve until told to stop.
+
+    Raises:
+        AlreadyRunningError: a runtime serves one of the addresses.
+        RuntimeFileError: an address cannot be used.
+    """
+    listeners = open_listeners(config.server)
+    try:
+        return trio.run(serve_listeners, config, listeners)
+    finally:
+        close_listeners(listeners)
+        _log.info("stopped")
+
+
+async def serve_listeners(config: RuntimeConfig, listeners: Sequence[Listener]) -> Ending:
+    """Serve callers of `listeners` until a signal or `drain` says to stop, and then drain."""
+    runtime = Runtime(config)
+    stop = _Stop(runtime.state.drain_requested)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            stop.scope = nursery.cancel_scope
+            nursery.start_soon(stop.watch, signals)
+            nursery.start_soon(runtime.run)
+            with trio.CancelScope() as accepting:
+                async with trio.open_nursery() as acceptors:
+                    for listener in listeners:
+                        acceptors.start_soon(_accept, listener, runtime, nursery)
+                    _tell_ready(runtime, listeners)
+                    await runtime.state.drain_requested.wait()
+                    accepting.cancel()
+            for listener in listeners:
+                listener.socket.close()
+            await _drain(runtime, config.server.drain_s, stop)
+            nursery.cancel_scope.cancel()
+    return stop.ending
+
+
+@attrs.define(eq=False)
+class _Stop:
+    """Signals and what they lead to: the first begins the drain, the second ends it."""
+
+    requested: trio.Event
+    scope: trio.CancelScope | None = None
+    ending: Ending = Ending.DRAINED
+
+    async def watch(self, signals: AsyncIterator[int]) -> None:
+        """Turn signals into the end, for ever."""
+        async for number in signals:
+            name = signal.Signals(number).name
+            if not self.requested.is_set():
+                _log.info("stopping", signal=name)
+                self.requested.set()
+                continue
+            _log.warning("stopping at once: calls in flight are cut", signal=name)
+            self.ending = Ending.FORCED
+            if self.scope is not None:
+                self.scope.cancel()
+
+
+async def _drain(runtime: Runtime, drain_s: float, stop: _Stop) -> None:
+    in_flight = runtime.state.calls_in_flight
+    _log.info("draining", in_flight=in_flight, drain_s=drain_s)
+    notify("STOPPING=1")
+    if not await runtime.drain(drain_s):
+        stop.ending = Ending.DRAIN_TIME_OVER
+        _log.warning("the drain time is over", cut_calls=runtime.state.calls_in_flight)
+
+
+def _tell_ready(runtime: Runtime, listeners: Sequence[Listener]) -> None:
+    """One line for people and scripts, one datagram for systemd."""
+    runtime.listeners[:] = [str(listener.address) for listener in listeners]
+    where = ", ".join(runtime.listeners)
+    print(f"vastar-runtime {__version__} ready on {where}", flush=True)  # noqa: T201 - its contract
+    notify("READY=1")
+    _log.info("ready", version=__version__, listeners=runtime.listeners)
+
+
+async def _accept(listener: Listener, runtime: Runtime, nursery: trio.Nursery) -> None:
+    """Accept for ever; being out of descriptors is waited out, with a word in the log."""
+    accepting = trio.socket.from_stdlib_socket(listener.socket)
+    while True:
+        try:
+            accepted, _ = await accepting.accept()
+        except OSError as error:
+            if error.errno not in _OUT_OF_RESOURCES:
+                _log.debug("a connection was gone before it was accepted", errno=error.errno)
+                continue
+            _log.error("cannot accept connections for now", reason=error.strerror)
+            await trio.sleep(_ACCEPT_PAUSE_S)
+            continue
+        _start_session(accepted, runtime, nursery)
+
+
+def _start_session(
+    accepted: trio.socket.SocketType, runtime: Runtime, nursery: trio.Nursery
+) -> None:
+    sock = socket.socket(fileno=accepted.detach())
+    try:
+        who = peer_credentials(sock)
+        channel = SocketChannel(sock)
+    except OSError as error:  # the caller is gone again
+        _log.debug("a connection was gone when it was accepted", errno=error.errno)
+        sock.close()
+        return
+    serve = partial(runtime.serve, channel)
+    nursery.start_soon(serve if who is None else partial(serve, uid=who.uid, pid=who.pid))
