@@ -59,6 +59,11 @@ ROOMS = (
         "a connection over its whole life, and the exchanges on it",
     ),
     Room(30, ("vastar_client.async_client",), "calls: the native client"),
+    Room(
+        40,
+        ("vastar_client.blocking", "vastar_client._loop_thread"),
+        "plain calls over one loop thread",
+    ),
     Room(50, ("vastar_client.testing", "vastar_client._fake_peer"), "for the tests of connectors"),
     Room(60, ("vastar_client",), "what a connector author imports: only re-exports"),
     # The runtime.
