@@ -1,10 +1,18 @@
 """One message of each action, connections in a given phase, and frames made by hand."""
 
 from vastar_client import wire
-from vastar_client.wire import Connection, Message, Phase, Role, framing
+from vastar_client.wire import (
+    Connection,
+    Message,
+    Phase,
+    RemoteProtocolError,
+    Role,
+    Signal,
+    framing,
+)
 from vastar_client.wire.state import Action
 
-__all__ = ["OF_ACTION", "SENDERS", "connection_in", "frame", "joined"]
+__all__ = ["OF_ACTION", "SENDERS", "connection_in", "event_or_fault", "frame", "joined"]
 
 OF_ACTION: dict[Action, Message] = {
     Action.CALL: wire.ExecuteRequest(7, "tenant", "http", "request", payload=b"{}"),
@@ -54,6 +62,14 @@ def connection_in(role: Role, phase: Phase) -> Connection:
     if phase is Phase.CLOSED:
         connection.send_failed()
     return connection
+
+
+def event_or_fault(connection: Connection) -> Message | Signal | RemoteProtocolError:
+    """What comes next, an error as a value."""
+    try:
+        return connection.next_event()
+    except RemoteProtocolError as error:
+        return error
 
 
 def frame(message_type: int, flatbuffer: bytes) -> bytes:

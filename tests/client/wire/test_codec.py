@@ -198,6 +198,13 @@ def test_a_decoded_body_is_a_view_of_the_received_buffer() -> None:
     assert decoded.data.obj is flatbuffer
 
 
+def test_one_buffer_copies_only_what_is_in_pieces() -> None:
+    for whole in (b"x", bytearray(b"x"), memoryview(b"x")):
+        assert codec.one_buffer(whole) is whole
+    assert codec.one_buffer([b"a", memoryview(b"b"), bytearray(b"c")]) == b"abc"
+    assert codec.one_buffer(None) == codec.one_buffer([]) == b""
+
+
 # What cannot be written
 
 
