@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
+import trio
+
 from vastar_client.wire.sse import SSEDecoder, SSELimitError
 from vastar_runtime.calls import Call
 from vastar_runtime.connectors.http.answer import HttpAnswer, header_text
@@ -19,6 +21,8 @@ __all__ = ["AnswerTooLarge", "collect", "discard", "header_values"]
 
 _DISCARDED_BYTES: Final = 64 * 1024
 _DONE: Final = "[DONE]"
+_END_GRACE_S: Final = 0.005
+"""Against a new TLS handshake for the next call, which costs ten times as much."""
 
 
 class AnswerTooLarge(Exception):  # noqa: N818 - what happened, and to what
@@ -89,11 +93,21 @@ async def _read_body(
                 raise AnswerTooLarge
             pieces.append(piece)
             if done is not None and done.sees(piece):
+                await _await_end(response)
                 call.progress.completed = True  # for the caller this is the end
                 return pieces
     if decoder is not None and call.received_bytes:
         decoder.finish()
     return pieces
+
+
+async def _await_end(response: UpstreamResponse) -> None:
+    """Give a stream that said `[DONE]` a moment to end, so that its connection can be kept.
+
+    Most send the end of the body right behind; for the others the caller is not made to wait.
+    """
+    with trio.move_on_after(_END_GRACE_S), suppress(TransportError):
+        await response.read_some()
 
 
 class _DoneDetector:

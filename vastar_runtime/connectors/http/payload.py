@@ -60,7 +60,7 @@ class _JsonPayload(msgspec.Struct):
     url: str | None = None
     method: str | None = None
     headers: dict[str, str] | None = None
-    body: msgspec.Raw | None = None
+    body: msgspec.Raw = msgspec.Raw()
     timeout_ms: int | None = None
     query: dict[str, Any] | None = None
     body_base64: str | None = None
@@ -153,7 +153,7 @@ def _none_if_empty(body: Any) -> Any:
 
 def _json_body(fields: _JsonPayload) -> bytes | None:
     """The body's bytes: text as UTF-8, any other JSON value as its compact text, keys sorted."""
-    raw = b"" if fields.body is None else bytes(fields.body)
+    raw = bytes(fields.body)
     if fields.body_base64 is not None:
         if raw:
             raise InvalidCall("Invalid HTTP params: body and body_base64 are both set; give one")
