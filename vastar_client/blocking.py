@@ -1,0 +1,246 @@
+"""The blocking client: what most connectors use.
+
+Shape: a thin front of `AsyncRuntimeClient`, which runs in the one background thread of the
+process (`_loop_thread`). All clients share the thread, each has a connection of its own, and all
+threads of a program may share one client: their calls run side by side on its connection.
+
+Opening is lazy and repeats: a call on a client that was never connected, was closed, or came
+through a fork opens a connection first. Only then is Trio imported, which takes longer than all the
+rest of this package: a program that only defines connectors should not pay for it.
+"""
+
+import logging
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self, TypeVar, Unpack
+
+import anyio
+from anyio.abc import ByteStream
+
+from vastar_client._dialing import dial as dial_configured
+from vastar_client._link import Dial
+from vastar_client.async_client import AsyncRuntimeClient, ConnectorAnswer
+from vastar_client.config import RuntimeConfig
+from vastar_client.errors import ConnectionClosed, VastarError
+from vastar_client.request import HTTPRequest, RequestOptions, build_request
+from vastar_client.response import HTTPResponse
+from vastar_client.wire import HealthResponse
+
+if TYPE_CHECKING:
+    from vastar_client._loop_thread import LoopThread
+
+__all__ = ["RuntimeClient"]
+
+_T = TypeVar("_T")
+
+_LIVENESS_CHECK_S: Final = 1.0
+
+_log = logging.getLogger("vastar_client")
+
+
+class _Connected:
+    """An `AsyncRuntimeClient` inside the loop thread, from its opening to its end."""
+
+    def __init__(self, loop: "LoopThread", config: RuntimeConfig, dial: Dial | None) -> None:
+        self.loop = loop
+        self.client = AsyncRuntimeClient(config, dial=dial or self._dial)
+        self.ended = False
+        self._config = config
+        self._error: Exception | None = None
+        self._opened = threading.Event()
+        self._stopping = False
+        self._stop: anyio.Event | None = None
+        self._serving = loop.submit(self._serve)
+
+    async def _dial(self) -> ByteStream:
+        stream = await dial_configured(self._config)
+        self.loop.remember(stream)
+        return stream
+
+    async def _serve(self) -> None:
+        self._stop = anyio.Event()
+        try:
+            async with self.client:
+                self._opened.set()
+                if not self._stopping:
+                    await self._stop.wait()
+        except Exception as error:  # noqa: BLE001  # it is raised in the opening threads
+            if self._opened.is_set():
+                _log.exception("the connection to the runtime ended by a bug of the client")
+            self._error = error
+        finally:
+            self.ended = True
+            self._opened.set()
+
+    def wait_opened(self) -> None:
+        """Wait until it is connected.
+
+        Raises:
+            RuntimeUnavailable: it could not connect.
+        """
+        while not self._opened.wait(_LIVENESS_CHECK_S):
+            if not self.loop.alive:
+                raise ConnectionClosed("the background thread of the client has ended")
+        if self._error is not None:
+            raise self._error
+
+    def stop_soon(self) -> None:
+        """Begin to close it; from any thread, also from the garbage collector."""
+        self.loop.call_soon(self._stop_now)
+
+    def _stop_now(self) -> None:
+        self._stopping = True
+        if self._stop is not None:
+            self._stop.set()
+
+    def close(self) -> None:
+        """Close it and wait until it is closed."""
+        self.stop_soon()
+        if self.loop.alive:
+            self._serving.wait()
+
+
+class RuntimeClient:
+    """Blocking calls through the runtime. Thread-safe: threads may share one client.
+
+    Use it as a context manager, or call `close()`. It connects on first use, and again after a
+    `close()` or in a forked child. KeyboardInterrupt while a call waits cancels that call.
+
+    Args:
+        config: where the runtime is, and defaults of the calls.
+        dial: opens the byte stream instead of `config`; a test gives `FakeRuntime.dial`.
+
+    Raises (by every method that makes a call):
+        ConnectorException: the call failed; its class and disposition say what to do.
+        RuntimeUnavailable: there is no runtime; the message says what to run.
+        WrongThreadError: called inside a Trio loop, which it would stop.
+    """
+
+    def __init__(self, config: RuntimeConfig | None = None, *, dial: Dial | None = None) -> None:
+        self.config = config or RuntimeConfig()
+        self._dial = dial
+        self._connected: _Connected | None = None
+        self._finalizer: weakref.finalize[..., RuntimeClient] | None = None
+
+    def connect(self) -> None:
+        """Connect now, rather than with the first call. Does nothing when connected.
+
+        Raises:
+            RuntimeUnavailable: there is no runtime at the address.
+        """
+        self._open()
+
+    def close(self) -> None:
+        """Close the connection; calls of other threads that are in flight fail. May be repeated."""
+        from vastar_client import _loop_thread  # noqa: PLC0415  # see the module's text
+
+        with _loop_thread.locked():
+            connected, self._connected = self._connected, None
+            finalizer, self._finalizer = self._finalizer, None
+        if finalizer is not None:
+            finalizer.detach()
+        if connected is not None:
+            _loop_thread.refuse_loop_thread()
+            connected.close()
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open(self) -> _Connected:
+        from vastar_client import _loop_thread  # noqa: PLC0415  # see the module's text
+
+        _loop_thread.refuse_loop_thread()
+        loop = _loop_thread.current_loop()
+        with _loop_thread.locked():
+            connected = self._connected
+            if connected is None or connected.ended or connected.loop is not loop:
+                if self._finalizer is not None:
+                    self._finalizer.detach()
+                connected = self._connected = _Connected(loop, self.config, self._dial)
+                self._finalizer = weakref.finalize(self, connected.stop_soon)
+                self._finalizer.atexit = False
+        connected.wait_opened()
+        return connected
+
+    def _call(self, function: Callable[[AsyncRuntimeClient], Awaitable[_T]]) -> _T:
+        """The outcome of `function`, run with the connected client in the loop thread."""
+        connected = self._open()
+        return connected.loop.submit(lambda: function(connected.client)).wait()
+
+    def execute_http(self, request: HTTPRequest) -> HTTPResponse:
+        """Make an HTTP request. Every HTTP status is an answer, not an error."""
+        return self._call(lambda client: client.execute_http(request))
+
+    def execute_many(self, requests: Iterable[HTTPRequest]) -> list[HTTPResponse | VastarError]:
+        """Make all `requests` side by side; the answers in their order, failures as values."""
+        all_requests = list(requests)  # in this thread: it may be a generator that does anything
+        return self._call(lambda client: client.execute_many(all_requests))
+
+    def execute(
+        self,
+        connector: str,
+        operation: str,
+        payload: object = None,
+        *,
+        timeout_s: float | None = None,
+        tenant_id: str | None = None,
+        workspace_id: str | None = None,
+        trace_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> ConnectorAnswer:
+        """Call any connector of the runtime, as `AsyncRuntimeClient.execute` does."""
+        return self._call(
+            lambda client: client.execute(
+                connector,
+                operation,
+                payload,
+                timeout_s=timeout_s,
+                tenant_id=tenant_id,
+                workspace_id=workspace_id,
+                trace_id=trace_id,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    def health(self, timeout_s: float = 5.0) -> HealthResponse:
+        """How the runtime is."""
+        return self._call(lambda client: client.health(timeout_s))
+
+    def get(self, url: str, **options: Unpack[RequestOptions]) -> HTTPResponse:
+        """GET `url`; the options are those of `HTTPRequest`, and `timeout_s`."""
+        return self.execute_http(build_request("GET", url, **options))
+
+    def post(self, url: str, **options: Unpack[RequestOptions]) -> HTTPResponse:
+        """POST to `url`; options as for `get`."""
+        return self.execute_http(build_request("POST", url, **options))
+
+    def put(self, url: str, **options: Unpack[RequestOptions]) -> HTTPResponse:
+        """PUT to `url`; options as for `get`."""
+        return self.execute_http(build_request("PUT", url, **options))
+
+    def patch(self, url: str, **options: Unpack[RequestOptions]) -> HTTPResponse:
+        """PATCH `url`; options as for `get`."""
+        return self.execute_http(build_request("PATCH", url, **options))
+
+    def delete(self, url: str, **options: Unpack[RequestOptions]) -> HTTPResponse:
+        """DELETE `url`; options as for `get`."""
+        return self.execute_http(build_request("DELETE", url, **options))
+
+    def head(self, url: str, **options: Unpack[RequestOptions]) -> HTTPResponse:
+        """HEAD of `url`; options as for `get`."""
+        return self.execute_http(build_request("HEAD", url, **options))
+
+    def options(self, url: str, **options: Unpack[RequestOptions]) -> HTTPResponse:
+        """OPTIONS of `url`; options as for `get`."""
+        return self.execute_http(build_request("OPTIONS", url, **options))
