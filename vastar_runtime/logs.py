@@ -98,9 +98,7 @@ def configure(level: Level, style: Literal["auto", "console", "json"], fd: int =
     sink = LineSink(fd)
     structlog.configure(
         processors=[
-            _add_call,
-            structlog.processors.add_log_level,
-            _make_timestamper(),
+            _make_header(),
             structlog.processors.format_exc_info,
             redact_event,
             _console_renderer(colors=terminal) if console else _render_json,
@@ -156,25 +154,28 @@ def _write_all(fd: int, data: bytes) -> None:
         written = os.write(fd, data)
 
 
-def _add_call(_logger: object, _method: str, event: _Event) -> _Event:
-    call = _call.get()
-    return {**call, **event} if call else event
+def _make_header() -> Any:
+    """What every line begins with: time (ISO 8601 in UTC), level, event, then the call's identity.
 
-
-def _make_timestamper() -> Any:
-    """ISO 8601 in UTC with microseconds; the part down to the second is made once a second."""
+    The part of the time down to the second is made once a second.
+    """
     last_s = -1
     prefix = ""
 
-    def add_timestamp(_logger: object, _method: str, event: _Event) -> _Event:
+    def add_header(_logger: object, method: str, event: _Event) -> _Event:
         nonlocal last_s, prefix
         now_s, rest_ns = divmod(time.time_ns(), 1_000_000_000)
         if now_s != last_s:
             last_s, prefix = now_s, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_s))
-        event["timestamp"] = f"{prefix}.{rest_ns // 1000:06d}Z"
-        return event
+        return {
+            "timestamp": f"{prefix}.{rest_ns // 1000:06d}Z",
+            "level": method,
+            "event": event.pop("event"),
+            **(_call.get() or {}),
+            **event,
+        }
 
-    return add_timestamp
+    return add_header
 
 
 def redact_event(_logger: object, _method: str, event: _Event) -> _Event:

@@ -22,6 +22,7 @@ __all__ = [
     "holder_of",
     "lock_path_of_port",
     "lock_path_of_socket",
+    "open_own_file",
 ]
 
 _LOCK_SUFFIX: Final = ".lock"
@@ -72,7 +73,7 @@ class RuntimeLock:
             RuntimeFileError: the file cannot be trusted or made.
         """
         for _ in range(_MAX_REOPENS):
-            fd = _open_own(path, os.O_RDWR | os.O_CREAT)
+            fd = open_own_file(path, os.O_RDWR | os.O_CREAT)
             if not _lock_patiently(fd):
                 pid = _read_pid_patiently(fd)
                 os.close(fd)
@@ -102,7 +103,7 @@ def holder_of(path: str) -> int | None:
         RuntimeFileError: the file is not to be trusted, or somebody holds it without saying who.
     """
     try:
-        fd = _open_own(path, os.O_RDONLY)
+        fd = open_own_file(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
@@ -120,7 +121,7 @@ def holder_of(path: str) -> int | None:
     return None
 
 
-def _open_own(path: str, flags: int) -> int:
+def open_own_file(path: str, flags: int) -> int:
     """Open a plain file of ours; whatever else stands there is refused, and left alone.
 
     Raises:

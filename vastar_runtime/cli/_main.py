@@ -1,0 +1,170 @@
+"""Options, help texts and the one place where errors become exit codes.
+
+Commands are imported when they are run: `status` needs no event loop, `serve` no subprocess.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Final
+
+from vastar_runtime._version import __version__
+from vastar_runtime.cli._target import load_from_options
+from vastar_runtime.cli.control import ControlError
+from vastar_runtime.cli.exit_codes import EXPLAINED, ExitCode
+from vastar_runtime.config import DEFAULT_SOCKET_PATH, ConfigError, render
+from vastar_runtime.runtime_files import AlreadyRunningError, RuntimeFileError
+
+__all__ = ["main"]
+
+DEFAULT_LOG_FILE: Final = "/tmp/vastar-runtime.log"  # noqa: S108 - opened as our own or not at all
+
+_EPILOG: Final = (
+    "exit status:\n"
+    + "\n".join(f"  {int(code):>3}  {words}" for code, words in EXPLAINED.items())
+    + """
+
+environment (the command line outranks it, and it outranks the configuration file):
+  VASTAR_CONFIG        configuration file
+  VASTAR_SOCKET_PATH   socket, """
+    + DEFAULT_SOCKET_PATH
+    + """ by default
+  VASTAR_USE_TCP       true: listen on TCP instead of the socket
+  VASTAR_TCP_HOST, VASTAR_TCP_PORT   where (127.0.0.1, 5000)
+  VASTAR_LOG_LEVEL, VASTAR_LOG_FORMAT
+"""
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status. `arguments` are the process's own by default."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return int(command(options))
+    except ConfigError as error:
+        return _fail(str(error), ExitCode.USAGE)
+    except AlreadyRunningError as error:
+        return _fail(str(error), ExitCode.ALREADY_RUNNING)
+    except (RuntimeFileError, ControlError) as error:
+        return _fail(str(error), ExitCode.ERROR)
+    except BrokenPipeError:
+        return ExitCode.ERROR
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+
+
+def _fail(message: str, code: ExitCode) -> int:
+    for line in message.splitlines():
+        print(f"vastar: {line}", file=sys.stderr)
+    return code
+
+
+def _serve(options: argparse.Namespace) -> ExitCode:
+    config = load_from_options(options).config
+    from vastar_runtime import logs, server  # noqa: PLC0415 - the event loop is for serve alone
+
+    logs.configure(config.log.level, config.log.format)
+    ending = server.run(config)
+    # Calls cut by the end of the drain time are what the configuration asked for.
+    return ExitCode.FORCED if ending is server.Ending.FORCED else ExitCode.OK
+
+
+def _check_config(options: argparse.Namespace) -> ExitCode:
+    print(render(load_from_options(options), explain=options.explain), end="")
+    return ExitCode.OK
+
+
+def _later(module: str, name: str) -> Callable[[argparse.Namespace], int]:
+    def run(options: argparse.Namespace) -> int:
+        command = getattr(import_module(f"vastar_runtime.cli.{module}"), name)
+        return int(command(options))
+
+    return run
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vastar",
+        description="The connector runtime: a local daemon that makes a host's outgoing calls.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"vastar {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], words: str
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=words, description=words[0].upper() + words[1:] + ".", allow_abbrev=False
+        )
+        command.set_defaults(run=run)
+        _add_place(command, serving=name in {"serve", "start", "check-config"})
+        return command
+
+    _add_serving(add("serve", _serve, "run in the foreground until SIGTERM or SIGINT"))
+    start = add("start", _later("_start", "start"), "run in the background; returns when it serves")
+    _add_serving(start)
+    start.add_argument(
+        "--log-file",
+        default=DEFAULT_LOG_FILE,
+        metavar="FILE",
+        help="where its output is appended (default: %(default)s)",
+    )
+    start.add_argument(
+        "--timeout-s",
+        type=_seconds,
+        default=15.0,
+        metavar="S",
+        help="how long to wait until it serves (default: %(default)g)",
+    )
+    status = add("status", _later("_status", "status"), "say whether and how a runtime is running")
+    status.add_argument("--json", action="store_true", help="as one line of JSON")
+    stop = add("stop", _later("_stop", "stop"), "let a runtime finish its calls, and wait for it")
+    stop.add_argument(
+        "--timeout-s",
+        type=_seconds,
+        metavar="S",
+        help="how long to wait (default: the configured drain time and 10 s)",
+    )
+    stop.add_argument("--now", action="store_true", help="cut off the calls in flight")
+    add("clean", _later("_clean", "clean"), "remove the socket and lock that a dead runtime left")
+    check = add("check-config", _check_config, "check the configuration and print what would hold")
+    _add_serving(check)
+    check.add_argument("--explain", action="store_true", help="say what each key means")
+    return parser
+
+
+def _add_place(command: argparse.ArgumentParser, *, serving: bool) -> None:
+    command.add_argument("--socket", metavar="PATH", help="the Unix socket of the runtime")
+    command.add_argument(
+        "--tcp",
+        metavar="[HOST:]PORT",
+        action="append",
+        help=(
+            "listen on TCP too (loopback only; may be repeated)"
+            if serving
+            else "the TCP address of the runtime, when it is not asked through its socket"
+        ),
+    )
+    command.add_argument("--config", metavar="FILE", help="configuration file (TOML)")
+
+
+def _add_serving(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--log-level", metavar="LEVEL", help="debug, info, warning, error or critical"
+    )
+    command.add_argument("--log-format", metavar="FORMAT", help="console, json or auto")
+    command.add_argument(
+        "--drain-s", metavar="S", help="time that calls in flight get at shutdown, in seconds"
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 86_400:  # noqa: PLR2004 - a day, in any case too long to wait for
+        raise argparse.ArgumentTypeError("give seconds from 0 to 86400")
+    return seconds

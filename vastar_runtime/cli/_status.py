@@ -1,0 +1,113 @@
+"""`status`: what a runtime says of itself."""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from vastar_runtime.cli._target import holder_at, target_of
+from vastar_runtime.cli.control import ControlClient, NotRunningError, RefusedError
+from vastar_runtime.cli.exit_codes import ExitCode
+from vastar_runtime.config import Address
+
+__all__ = ["describe", "status"]
+
+_MINUTE_S: Final = 60
+_HOUR_S: Final = 3600
+_DAY_S: Final = 86_400
+_POOL_COLUMNS: Final = ("tenant", "workspace", "origin", "idle", "active", "waiting")
+
+
+def status(options: argparse.Namespace) -> ExitCode:
+    """Print the state of the runtime; 0 when it runs, 3 when it does not.
+
+    Raises:
+        ControlError: it is there and does not answer.
+    """
+    address = target_of(options)
+    try:
+        found = _ask(address)
+    except NotRunningError as error:
+        pid = holder_at(address)
+        if options.json:
+            print(msgspec.json.encode({"running": False, "pid": pid}).decode())
+        elif pid is not None:
+            print(f"{error}, but pid {pid} holds its lock: it is starting, or finishing calls")
+        else:
+            print(f"{error}; start one with: python -m vastar_runtime start")
+        return ExitCode.NOT_RUNNING
+    if options.json:
+        print(msgspec.json.encode({"running": True, **found}).decode())
+    else:
+        print("\n".join(describe(found, str(address))))
+    return ExitCode.OK
+
+
+def _ask(address: Address) -> dict[str, Any]:
+    """The runtime's own account, or what a health check tells where it keeps that to itself."""
+    with ControlClient(address) as client:
+        try:
+            return client.call("status")
+        except RefusedError as error:
+            reason = str(error)
+    with ControlClient(address) as client:
+        health, peer = client.health(), client.peer
+    return {
+        "pid": peer.pid if peer else None,
+        "healthy": health.healthy,
+        "message": health.message,
+        "in_flight": health.active_requests,
+        "available_credits": health.available_credits,
+        "limited": reason,
+    }
+
+
+def describe(found: Mapping[str, Any], address: str) -> Iterator[str]:
+    """The lines that `status` prints."""
+    head = ["running" if not found.get("draining") else "finishing calls before it stops"]
+    if found.get("pid") is not None:
+        head.append(f"pid {found['pid']}")
+    if "version" in found:
+        head.append(f"version {found['version']}")
+    if "uptime_s" in found:
+        head.append(f"up {_duration(found['uptime_s'])}")
+    yield ", ".join(head)
+    yield f"listening on {', '.join(map(str, found.get('listeners') or [address]))}"
+    counts = [
+        f"{found[key]} {words}"
+        for key, words in (
+            ("in_flight", "calls in flight"),
+            ("connections", "connections"),
+            ("available_credits", "credits left"),
+        )
+        if key in found
+    ]
+    yield ", ".join(counts)
+    if found.get("limited"):
+        yield f"(only what a health check tells: {found['limited']})"
+    if found.get("pools"):
+        yield "connections to upstreams:"
+        yield from _table([_POOL_COLUMNS, *map(_pool_row, found["pools"])])
+
+
+def _pool_row(pool: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(pool.get(column, "")) or "-" for column in _POOL_COLUMNS)
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  " + "  ".join(cells).rstrip()
+
+
+def _duration(seconds: float) -> str:
+    whole = int(seconds)
+    if whole < _MINUTE_S:
+        return f"{whole} s"
+    if whole < _HOUR_S:
+        return f"{whole // _MINUTE_S} min {whole % _MINUTE_S} s"
+    if whole < _DAY_S:
+        return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S} min"
+    return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"

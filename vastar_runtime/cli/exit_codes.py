@@ -1,0 +1,34 @@
+"""What the exit status of a command says. Scripts depend on the numbers: append, never renumber.
+
+3 for "not running" is what the Linux Standard Base has `status` say; 2 for usage is argparse's.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+__all__ = ["EXPLAINED", "ExitCode"]
+
+
+class ExitCode(IntEnum):
+    """The exit status of every command."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 2
+    NOT_RUNNING = 3
+    ALREADY_RUNNING = 4
+    TIMED_OUT = 5
+    FORCED = 6
+    INTERRUPTED = 130
+
+
+EXPLAINED: Final = {
+    ExitCode.OK: "done (status: it runs; stop, clean: also when there was nothing to do)",
+    ExitCode.ERROR: "it failed; the message says why",
+    ExitCode.USAGE: "a wrong option, or a configuration that cannot be used",
+    ExitCode.NOT_RUNNING: "status: no runtime there",
+    ExitCode.ALREADY_RUNNING: "serve, start, clean: a runtime is alive there",
+    ExitCode.TIMED_OUT: "start: not ready in time; stop: still finishing calls",
+    ExitCode.FORCED: "serve: ended by a second signal, calls in flight were cut",
+    ExitCode.INTERRUPTED: "interrupted from the keyboard",
+}
