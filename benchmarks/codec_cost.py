@@ -1,0 +1,194 @@
+"""What one message costs: our codec beside the generated accessors and Builder, in one run.
+
+    python -m benchmarks.codec_cost [--rounds N] [--payload BYTES]
+
+Shape: each round times every contestant once, one after another, so that a change of the machine's
+speed meets all of them; the median over the rounds is printed in microseconds a message. A decode
+reads every field of a typical message, as a session does; ours also checks it, which the generated
+code cannot. An encode ends with what is handed to the socket: buffers of ours, one array of theirs.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import flatbuffers
+
+from vastar_client import wire
+from vastar_client.wire import _generated, codec
+
+__all__ = ["main"]
+
+_CALLS_PER_ROUND = 500
+_URL_PAYLOAD = b'{"method":"GET","url":"http://127.0.0.1:4600/echo?a=1"}'
+
+
+def _request(payload: bytes) -> wire.ExecuteRequest:
+    return wire.ExecuteRequest(
+        request_id=1_795_331_754_240,
+        tenant_id="default",
+        connector_name="http",
+        operation="request",
+        workspace_id="main",
+        trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+        deadline_at_ms=1_795_331_814_240,
+        payload=payload,
+    )
+
+
+def _response(payload: bytes) -> wire.ExecuteResponse:
+    return wire.ExecuteResponse(
+        request_id=1_795_331_754_240,
+        payload=payload,
+        duration_us=560,
+        disposition=wire.Disposition.COMPLETED,
+        attempts=1,
+        queued_us=12,
+    )
+
+
+def _build_request(message: wire.ExecuteRequest, payload: bytes) -> bytearray:
+    """The same message through the generated Builder functions."""
+    builder = flatbuffers.Builder(256 + len(payload))
+    vector = builder.CreateByteVector(payload)
+    operation = builder.CreateString(message.operation)
+    connector = builder.CreateString(message.connector_name)
+    trace = builder.CreateString(message.trace_id)
+    workspace = builder.CreateString(message.workspace_id)
+    tenant = builder.CreateString(message.tenant_id)
+    _generated.ExecuteRequestStart(builder)
+    _generated.ExecuteRequestAddRequestId(builder, message.request_id)
+    _generated.ExecuteRequestAddTenantId(builder, tenant)
+    _generated.ExecuteRequestAddWorkspaceId(builder, workspace)
+    _generated.ExecuteRequestAddTraceId(builder, trace)
+    _generated.ExecuteRequestAddConnectorName(builder, connector)
+    _generated.ExecuteRequestAddOperation(builder, operation)
+    _generated.ExecuteRequestAddDeadlineAtMs(builder, message.deadline_at_ms)
+    _generated.ExecuteRequestAddPayload(builder, vector)
+    builder.Finish(_generated.ExecuteRequestEnd(builder))
+    output: bytearray = builder.Output()
+    return output
+
+
+def _build_response(message: wire.ExecuteResponse, payload: bytes) -> bytearray:
+    builder = flatbuffers.Builder(256 + len(payload))
+    vector = builder.CreateByteVector(payload)
+    _generated.ExecuteResponseStart(builder)
+    _generated.ExecuteResponseAddRequestId(builder, message.request_id)
+    _generated.ExecuteResponseAddPayload(builder, vector)
+    _generated.ExecuteResponseAddDurationUs(builder, message.duration_us)
+    _generated.ExecuteResponseAddDisposition(builder, message.disposition)
+    _generated.ExecuteResponseAddAttempts(builder, message.attempts)
+    _generated.ExecuteResponseAddQueuedUs(builder, message.queued_us)
+    builder.Finish(_generated.ExecuteResponseEnd(builder))
+    output: bytearray = builder.Output()
+    return output
+
+
+def _payload_of(table: flatbuffers.table.Table, slot: int) -> memoryview:
+    """The payload as a view: the accessors themselves give one byte a call."""
+    offset = table.Offset(4 + 2 * slot)
+    start = table.Vector(offset)
+    return memoryview(table.Bytes)[start : start + table.VectorLen(offset)]
+
+
+def _access_request(flatbuffer: bytes) -> tuple[object, ...]:
+    """Every field of the request through the generated accessors."""
+    table = _generated.ExecuteRequest.GetRootAs(flatbuffer)
+    texts = (
+        table.TenantId(),
+        table.WorkspaceId(),
+        table.TraceId(),
+        table.ConnectorName(),
+        table.Operation(),
+        table.IdempotencyKey(),
+    )
+    return (
+        table.RequestId(),
+        *(text and text.decode() for text in texts),
+        table.DeadlineAtMs(),
+        _payload_of(table._tab, 7),  # noqa: SLF001 - see there
+        None if table.HeadersIsNone() else table.HeadersLength(),
+        table.Stream(),
+        table.PayloadFormat(),
+        table.ResponseFormat(),
+        table.BodyFollows(),
+    )
+
+
+def _access_response(flatbuffer: bytes) -> tuple[object, ...]:
+    table = _generated.ExecuteResponse.GetRootAs(flatbuffer)
+    texts = (table.ErrorMessage(), table.RefusedBy())
+    return (
+        table.RequestId(),
+        table.ErrorClass(),
+        *(text and text.decode() for text in texts),
+        _payload_of(table._tab, 3),  # noqa: SLF001 - see there
+        table.DurationUs(),
+        table.RetryAfterMs(),
+        table.Disposition(),
+        table.Attempts(),
+        table.PayloadFormat(),
+        table.QueuedUs(),
+        table.BackoffUs(),
+    )
+
+
+def _contestants(payload: bytes) -> dict[str, dict[str, Callable[[], object]]]:
+    """By row: what is timed, ours beside theirs."""
+    request, response = _request(payload), _response(payload)
+    request_bytes = b"".join(codec.encode_message(request))
+    response_bytes = b"".join(codec.encode_message(response))
+    return {
+        "decode ExecuteRequest": {
+            "ours": lambda: codec.decode_message(request.TYPE, request_bytes),
+            "generated": lambda: _access_request(request_bytes),
+        },
+        "encode ExecuteRequest": {
+            "ours": lambda: codec.encode_message(request),
+            "generated": lambda: _build_request(request, payload),
+        },
+        "decode ExecuteResponse": {
+            "ours": lambda: codec.decode_message(response.TYPE, response_bytes),
+            "generated": lambda: _access_response(response_bytes),
+        },
+        "encode ExecuteResponse": {
+            "ours": lambda: codec.encode_message(response),
+            "generated": lambda: _build_response(response, payload),
+        },
+    }
+
+
+def _time_us(call: Callable[[], object]) -> float:
+    """Microseconds of one call, over one round."""
+    begun = time.perf_counter()
+    for _ in range(_CALLS_PER_ROUND):
+        call()
+    return (time.perf_counter() - begun) / _CALLS_PER_ROUND * 1e6
+
+
+def main() -> None:
+    """Print one line per message and direction."""
+    parser = argparse.ArgumentParser(description="the cost of one message, ours beside generated")
+    parser.add_argument("--rounds", type=int, default=41, help="rounds to take the median of")
+    parser.add_argument(
+        "--payload", type=int, default=len(_URL_PAYLOAD), help="bytes of payload (default: a GET)"
+    )
+    arguments = parser.parse_args()
+    payload = (_URL_PAYLOAD * (arguments.payload // len(_URL_PAYLOAD) + 1))[: arguments.payload]
+    rows = _contestants(payload)
+    times: dict[tuple[str, str], list[float]] = {}
+    for _ in range(arguments.rounds):
+        for row, calls in rows.items():
+            for name, call in calls.items():
+                times.setdefault((row, name), []).append(_time_us(call))
+    print(f"us a message, median of {arguments.rounds} rounds, payload {len(payload)} bytes")
+    print(f"{'':24}{'ours':>9}{'generated':>12}{'ratio':>8}")
+    for row in rows:
+        ours, generated = (statistics.median(times[row, name]) for name in ("ours", "generated"))
+        print(f"{row:24}{ours:9.2f}{generated:12.2f}{generated / ours:7.1f}x")
+
+
+if __name__ == "__main__":
+    main()
