@@ -71,8 +71,7 @@ async def test_many_streams_at_once_on_sockets() -> None:
         async with trio.open_nursery() as nursery:
             for _ in range(MANY):
                 nursery.start_soon(one)
-        while simulator.stats.active_streams:
-            await trio.lowlevel.checkpoint()
+        await simulator.wait_for(lambda stats: stats.active_requests == 0)
         assert simulator.stats.streams_finished == MANY
         assert simulator.stats.cut_by_client == 0
     assert len(bodies) == MANY
@@ -113,8 +112,7 @@ async def test_many_disconnects_are_all_counted() -> None:
                 linger = b"\1\0\0\0\0\0\0\0"  # on, 0 s: close() sends a reset
                 client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             await client.leave()
-        while simulator.stats.active_streams:
-            await trio.lowlevel.checkpoint()
+        await simulator.wait_for(lambda stats: stats.active_requests == 0)
         assert simulator.stats.streams_cut_by_client == len(clients)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import attrs
 import trio
+from trio.lowlevel import ParkingLot
 
 from tools.llm_simulator import _http
 from tools.llm_simulator._http import BadRequestError, Request, RequestReader
@@ -49,6 +50,8 @@ class Connection:
     _stream: trio.abc.Stream
     _stats: Stats
     _ticker: Ticker
+    _news: ParkingLot
+    """Where those wait who want to see the counters change."""
     _reader: RequestReader = attrs.field(factory=RequestReader)
     _client_left: bool = False
 
@@ -73,9 +76,9 @@ class Connection:
 
     async def answer(self, request: Request, plan: Plan) -> bool:
         """Send one answer; whether the connection can take another request."""
-        if plan.counted:
-            self._stats.requests += 1
-            self._stats.active_requests += 1
+        self._stats.requests += plan.counted
+        self._stats.active_requests += plan.counted
+        self._news.unpark_all()
         try:
             if not plan.takes_time:
                 await self._send_whole(request, plan.reply)
@@ -87,6 +90,7 @@ class Connection:
             raise
         finally:
             self._stats.active_requests -= plan.counted
+            self._news.unpark_all()
         return request.keep_alive
 
     async def _receive(self) -> bool:
@@ -152,6 +156,7 @@ class Connection:
             close=not request.keep_alive,
         )
         self._stats.active_streams += 1
+        self._news.unpark_all()
         try:
             await self._stream.send_all(head)
             await self._send_events(reply.events, request, knobs)
@@ -195,6 +200,7 @@ class Connection:
         if sent_bytes < len(data):
             await self._stream.send_all(data[sent_bytes:])
         self._stats.events_sent += len(batch)
+        self._news.unpark_all()
         batch.clear()
 
 

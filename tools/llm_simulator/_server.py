@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import attrs
 import trio
+from trio.lowlevel import ParkingLot
 
 from tools.llm_simulator import _knobs, _routes
 from tools.llm_simulator._connection import Connection, Plan
@@ -41,6 +42,7 @@ class Simulator:
     port: int = attrs.field(default=0, init=False)
     _faults: Faults = attrs.field(factory=Faults, init=False)
     _ticker: Ticker = attrs.field(factory=Ticker, init=False)
+    _news: ParkingLot = attrs.field(factory=ParkingLot, init=False)
 
     @property
     def url(self) -> str:
@@ -76,16 +78,23 @@ class Simulator:
             await nursery.start(trio.serve_listeners, self.serve_stream, listeners)
             task_status.started(self.port)
 
+    async def wait_for(self, holds: Callable[[Stats], bool]) -> None:
+        """Return once `holds(stats)`; looked at after every change, so that no test need poll."""
+        while not holds(self.stats):
+            await self._news.park()
+
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one connection to its end; closes `stream`."""
         self.stats.connections_open += 1
         self.stats.connections_total += 1
+        self._news.unpark_all()
         try:
-            await self._converse(Connection(stream, self.stats, self._ticker))
+            await self._converse(Connection(stream, self.stats, self._ticker, self._news))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client is gone, and counted where that matters
         finally:
             self.stats.connections_open -= 1
+            self._news.unpark_all()
             await trio.aclose_forcefully(stream)
 
     async def _converse(self, connection: Connection) -> None:
