@@ -16,6 +16,7 @@ HEADER_PREFIX = "x-sim-"
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
 Ratio = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+Words = Annotated[int, Meta(ge=0, le=1_000_000)]  # an answer is made whole, in memory
 PieceBytes = Annotated[int, Meta(ge=4, le=65_536)]  # 4: no UTF-8 character is longer
 ErrorStatus = Annotated[int, Meta(ge=400, le=599)]
 
@@ -32,7 +33,7 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Meta(description="makes ids, timestamps in answers and jitter repeatable; default: random"),
     ] = None
     words: Annotated[
-        Count, Meta(description="length of an answer in words; 0: what the prompt asks for")
+        Words, Meta(description="length of an answer in words; 0: what the prompt asks for")
     ] = 0
     piece_bytes: Annotated[
         PieceBytes, Meta(description="UTF-8 bytes of text in one event at most (4 to 65536)")
