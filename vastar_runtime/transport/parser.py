@@ -17,6 +17,7 @@ from vastar_runtime.transport.messages import Headers
 __all__ = ["ResponseParser"]
 
 _SWITCHING_PROTOCOLS = 101
+_CONTROLS = bytes({*range(32), 127} - {9})  # RFC 9112, 4: a tab is allowed
 _FIRST_FINAL_STATUS = 200
 _FIRST_STATUS = 100
 
@@ -165,8 +166,11 @@ class ResponseParser:
 
     def on_status(self, reason: bytes) -> None:
         """A piece of the reason phrase."""
-        if not self.complete:
-            self.reason += reason
+        if self.complete:
+            return
+        self.reason += reason
+        if reason.translate(None, _CONTROLS) != reason:
+            self._violation = "control character in the reason phrase"
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of the head, or behind it of the trailers."""
