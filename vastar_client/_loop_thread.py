@@ -21,13 +21,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Generic, TypeVar
 
+import anyio
 import trio
 from anyio.abc import ByteStream, SocketAttribute
 
+from vastar_client._forking import process_lock
 from vastar_client.errors import ConnectionClosed, WrongThreadError
 from vastar_client.wire.enums import Disposition
 
-__all__ = ["Job", "LoopThread", "current_loop", "locked", "refuse_loop_thread"]
+__all__ = ["Job", "LoopThread", "current_loop", "refuse_loop_thread"]
 
 _T = TypeVar("_T")
 
@@ -128,6 +130,7 @@ class LoopThread:
     async def _main(self) -> None:
         async with trio.open_nursery() as self._nursery:
             self._token = trio.lowlevel.current_trio_token()
+            anyio.current_time()  # imports what anyio needs, under the lock of `current_loop`
             self._started.set()
             await trio.sleep_forever()
 
@@ -185,29 +188,16 @@ def _lost() -> ConnectionClosed:
 
 
 class _Current:
-    """The loop of this process, and the lock under which it is made."""
+    """The loop of this process; changed under `process_lock` only."""
 
-    lock = threading.Lock()
     loop: LoopThread | None = None
     forgotten: Final[list[LoopThread]] = []
     """Loops of parent processes, kept from the garbage collector (see the module's text)."""
 
 
-def locked() -> threading.Lock:
-    """The lock around changes of which loop or connection is the current one; never held long.
-
-    One for all clients, so that a forked child, where another thread may have held it, can
-    replace it.
-    """
-    return _Current.lock
-
-
 def current_loop() -> LoopThread:
     """The loop of this process, started if need be."""
-    loop = _Current.loop
-    if loop is not None and loop.alive:
-        return loop
-    with _Current.lock:
+    with process_lock:
         loop = _Current.loop
         if loop is not None and loop.pid != os.getpid():
             _forget(loop)  # a fork that did not call the hooks
@@ -245,7 +235,6 @@ def _forget(loop: LoopThread) -> None:
 
 
 def _after_fork_in_child() -> None:
-    _Current.lock = threading.Lock()
     if _Current.loop is not None:
         _forget(_Current.loop)
 

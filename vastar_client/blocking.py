@@ -20,6 +20,7 @@ import anyio
 from anyio.abc import ByteStream
 
 from vastar_client._dialing import dial as dial_configured
+from vastar_client._forking import process_lock
 from vastar_client._link import Dial
 from vastar_client.async_client import AsyncRuntimeClient, ConnectorAnswer
 from vastar_client.config import RuntimeConfig
@@ -96,9 +97,9 @@ class _Connected:
             self._stop.set()
 
     def close(self) -> None:
-        """Close it and wait until it is closed."""
+        """Close it, and wait until it is closed unless that would stop the loop that does it."""
         self.stop_soon()
-        if self.loop.alive:
+        if self.loop.alive and not self.loop.is_current_thread:
             self._serving.wait()
 
 
@@ -134,15 +135,12 @@ class RuntimeClient:
 
     def close(self) -> None:
         """Close the connection; calls of other threads that are in flight fail. May be repeated."""
-        from vastar_client import _loop_thread  # noqa: PLC0415  # see the module's text
-
-        with _loop_thread.locked():
+        with process_lock:
             connected, self._connected = self._connected, None
             finalizer, self._finalizer = self._finalizer, None
         if finalizer is not None:
             finalizer.detach()
         if connected is not None:
-            _loop_thread.refuse_loop_thread()
             connected.close()
 
     def __enter__(self) -> Self:
@@ -158,11 +156,12 @@ class RuntimeClient:
         self.close()
 
     def _open(self) -> _Connected:
-        from vastar_client import _loop_thread  # noqa: PLC0415  # see the module's text
+        """The connection that counts in this process, opened if need be."""
+        with process_lock:
+            from vastar_client import _loop_thread  # noqa: PLC0415  # see the module's text
 
-        _loop_thread.refuse_loop_thread()
-        loop = _loop_thread.current_loop()
-        with _loop_thread.locked():
+            _loop_thread.refuse_loop_thread()
+            loop = _loop_thread.current_loop()
             connected = self._connected
             if connected is None or connected.ended or connected.loop is not loop:
                 if self._finalizer is not None:

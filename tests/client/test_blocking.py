@@ -1,0 +1,260 @@
+"""The blocking client: scripts, threads, closing, and where it refuses to run."""
+
+import asyncio
+import gc
+import threading
+import time
+
+import pytest
+import trio
+
+from vastar_client import _loop_thread
+from vastar_client.blocking import RuntimeClient
+from vastar_client.config import RuntimeConfig
+from vastar_client.errors import (
+    CallTimeout,
+    ConnectionClosed,
+    ConnectorException,
+    RuntimeUnavailable,
+    WrongThreadError,
+)
+from vastar_client.request import GET, HTTPRequest
+from vastar_client.testing import HOLD, FakeRuntime, respond
+from vastar_client.wire import Disposition, ErrorClass
+
+URL = "http://api.test/x"
+
+
+def echo(request):
+    return respond(headers=[("X-Method", request.method), ("X-Url", request.url)])
+
+
+@pytest.fixture
+def fake():
+    with FakeRuntime(echo) as runtime:
+        yield runtime
+
+
+@pytest.fixture
+def client(fake):
+    with RuntimeClient(fake.config) as one:
+        yield one
+
+
+def until(condition, timeout_s=5.0):
+    """Wait for another thread; the condition is about to hold."""
+    ends_at = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < ends_at
+        time.sleep(0.001)
+
+
+def in_thread(function):
+    """Run `function` in a thread; give what it raised, or None, in a list once it has ended."""
+    caught = []
+
+    def run():
+        try:
+            function()
+            caught.append(None)
+        except Exception as error:  # noqa: BLE001
+            caught.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, caught
+
+
+def test_it_connects_on_first_use_and_prints_nothing(fake, capfd):
+    client = RuntimeClient(fake.config)
+    assert client.execute_http(HTTPRequest("GET", URL)).status_code == 200
+    client.close()
+    client.close()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("verb", ["get", "post", "put", "patch", "delete", "head", "options"])
+def test_every_verb(client, verb):
+    response = getattr(client, verb)(URL, params={"q": 1}, timeout_s=5)
+    assert response.headers["x-method"] == verb.upper()
+    assert response.headers["x-url"] == URL + "?q=1"
+
+
+def test_many_health_and_execute(client, fake):
+    urls = [f"{URL}/{n}" for n in range(50)]
+    assert [r.headers["x-url"] for r in client.execute_many(map(GET, urls))] == urls
+    assert client.health() == fake.health
+    with pytest.raises(ConnectorException, match="the handler of the FakeRuntime raised"):
+        client.execute("db", "query")
+
+
+def test_in_memory_without_any_socket():
+    with RuntimeClient(dial=FakeRuntime([b'{"n":1}']).dial) as client:
+        assert client.execute("db", "query", {"sql": "x"}).json() == {"n": 1}
+
+
+def test_connect_is_idempotent(client, fake):
+    client.connect()
+    client.connect()
+    client.get(URL)
+    assert len(fake._peers) == 1
+
+
+def test_failures_are_raised_in_the_calling_thread():
+    said = ConnectorException("no", ErrorClass.RATE_LIMITED, retry_after_ms=5)
+    with (
+        RuntimeClient(dial=FakeRuntime([said]).dial) as client,
+        pytest.raises(ConnectorException, match="no") as caught,
+    ):
+        client.get(URL)
+    assert caught.value.retry_after_ms == 5
+
+
+def test_no_runtime_and_then_one(tmp_path):
+    client = RuntimeClient(RuntimeConfig(socket_path=str(tmp_path / "none"), use_environment=False))
+    for _ in range(2):
+        with pytest.raises(RuntimeUnavailable, match="there is no such socket"):
+            client.get(URL)
+    with pytest.raises(RuntimeUnavailable), client:
+        pass
+    with FakeRuntime(echo) as fake:
+        client.config = fake.config
+        assert client.get(URL).ok
+        client.close()
+
+
+def test_all_clients_share_one_thread(fake):
+    with RuntimeClient(fake.config) as one, RuntimeClient(fake.config) as other:
+        assert one.get(URL).ok
+        assert other.get(URL).ok
+        assert len(fake._peers) == 2, "each has its own connection"
+    names = [t.name for t in threading.enumerate()]
+    assert names.count("vastar-client") == 1
+
+
+def test_sixteen_threads_share_one_client(client, fake):
+    wrong = []
+
+    def work(n):
+        for i in range(25):
+            url = f"{URL}/{n}/{i}"
+            if client.get(url).headers["x-url"] != url:
+                wrong.append(url)
+
+    threads = [in_thread(lambda n=n: work(n)) for n in range(16)]
+    for thread, _ in threads:
+        thread.join()
+    assert [caught for _, (caught,) in threads] == [None] * 16
+    assert wrong == []
+    assert len(fake.requests) == 400
+    assert len(fake._peers) == 1
+
+
+def test_threads_that_open_together_make_one_connection(fake):
+    client = RuntimeClient(fake.config)
+    threads = [in_thread(client.connect) for _ in range(8)]
+    for thread, _ in threads:
+        thread.join()
+    assert [caught for _, (caught,) in threads] == [None] * 8
+    assert len(fake._peers) == 1
+    client.close()
+
+
+def test_close_fails_calls_in_flight_and_the_next_call_connects_again():
+    with FakeRuntime([HOLD, respond()]) as fake:
+        client = RuntimeClient(fake.config)
+        thread, caught = in_thread(lambda: client.get(URL))
+        until(lambda: fake.held)
+        client.close()
+        thread.join()
+        assert isinstance(caught[0], ConnectionClosed)
+        assert caught[0].disposition is Disposition.SENT_NO_RESPONSE
+        assert client.get(URL).ok
+        client.close()
+
+
+def test_a_restart_of_the_runtime_is_survived(client, fake):
+    assert client.get(URL).ok
+    fake.disconnect()
+    until(lambda: client._connected.client._link._session is None)
+    assert client.get(URL).ok
+
+
+def test_a_deadline_bounds_the_wait():
+    with RuntimeClient(dial=FakeRuntime([HOLD]).dial) as client:
+        begin = time.monotonic()
+        with pytest.raises(CallTimeout):
+            client.get(URL, timeout_s=0.01)
+        assert time.monotonic() - begin < 5
+
+
+def test_a_forgotten_client_closes_its_connection(fake):
+    client = RuntimeClient(fake.config)
+    client.get(URL)
+    connected = client._connected
+    del client
+    gc.collect()
+    until(lambda: connected.ended)
+
+
+def test_it_refuses_to_stop_a_trio_loop(client):
+    async def main():
+        with pytest.raises(WrongThreadError, match="use AsyncRuntimeClient"):
+            client.get(URL)
+        return await trio.to_thread.run_sync(client.get, URL)
+
+    assert trio.run(main).ok
+
+
+def test_it_refuses_its_own_thread():
+    """A handler in memory runs in the client's thread, where a wait would be for ever."""
+    clients = []
+
+    def handler(_request):
+        clients[0].get(URL)
+
+    with RuntimeClient(dial=FakeRuntime(handler).dial) as client:
+        clients.append(client)
+        with pytest.raises(ConnectorException, match=r"raised WrongThreadError.*background thread"):
+            client.get(URL)
+
+
+def test_it_works_inside_an_asyncio_loop_as_notebooks_have_one(client):
+    async def main():
+        return client.get(URL)
+
+    assert asyncio.run(main()).ok
+
+
+def test_calls_end_when_the_loop_dies_and_a_new_one_is_started():
+    with FakeRuntime([HOLD, respond()]) as fake:
+        client = RuntimeClient(fake.config)
+        thread, caught = in_thread(lambda: client.get(URL))
+        until(lambda: fake.held)
+        loop = _loop_thread.current_loop()
+        loop.call_soon(loop._nursery.cancel_scope.cancel)
+        thread.join()
+        assert isinstance(caught[0], ConnectionClosed)
+        until(lambda: not loop.alive)
+        with pytest.raises(ConnectionClosed):
+            loop.submit(trio.sleep_forever)
+        assert client.get(URL).ok
+        assert _loop_thread.current_loop() is not loop
+        client.close()
+
+
+def test_a_job_cancelled_before_it_began_never_runs():
+    loop = _loop_thread.current_loop()
+    ran = []
+
+    async def function():
+        await trio.lowlevel.checkpoint()
+        ran.append(1)
+
+    job = _loop_thread.Job(loop, function)
+    job._cancel()
+    done = loop.submit(job.run)
+    done.wait()
+    with pytest.raises(ConnectionClosed):
+        job.wait()
+    assert ran == []
