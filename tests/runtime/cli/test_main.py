@@ -1,0 +1,185 @@
+"""The words of the command line, and `serve` as scripts and service managers see it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import Caller, end, environment, serving, silent_upstream, vastar
+from vastar_client.wire import Disposition, ErrorClass, ExecuteResponse
+from vastar_runtime.cli import main
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "r.sock")
+
+
+def test_help_names_every_command_status_and_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
+    for word in ("serve", "start", "status", "stop", "clean", "check-config", "VASTAR_USE_TCP"):
+        assert word in out
+    assert "\n    4  serve, start, clean: a runtime is alive there\n" in out
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["serve", "--sock", "x"], ["stop", "extra"]])
+def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+
+
+def test_check_config_prints_what_would_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VASTAR_CONFIG", raising=False)
+    file = tmp_path / "c.toml"
+    file.write_text("[server]\ndrain_s = 7\n")
+    assert main(["check-config", "--config", str(file), "--tcp", "5001", "--explain"]) == 0
+    out = capsys.readouterr().out
+    assert tomllib.loads(out)["server"]["drain_s"] == 7
+    assert f"# from {file}" in out
+    assert "# from --tcp" in out
+    file.write_text("[server]\ndrain = 7\n")
+    assert main(["check-config", "--config", str(file)]) == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
+def test_a_tcp_address_that_is_not_loopback_is_refused(
+    path: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--socket", path, "--tcp", "0.0.0.0:5000"]) == 2
+    assert "may be reached from other machines" in capsys.readouterr().err
+
+
+def test_commands_that_only_ask_load_no_event_loop(path: str) -> None:
+    code = (
+        "import sys; from vastar_runtime.cli import main\n"
+        f"assert main(['status', '--socket', {path!r}]) == 3\n"
+        "print([name for name in ('structlog', 'httptools', 'httpcore', 'rich') "
+        "if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_serve_says_it_is_ready_in_one_line(path: str) -> None:
+    with serving("--socket", path, "--tcp", "0") as process:
+        ready = process.ready  # type: ignore[attr-defined]
+        assert ready.startswith("vastar-runtime ")
+        assert f"ready on unix:{path}, tcp:127.0.0.1:" in ready
+        port = int(ready.rpartition(":")[2])
+        socket.create_connection(("127.0.0.1", port)).close()
+        code, logged = end(process, signal.SIGTERM)
+    assert code == 0
+    assert '"event":"stopped"' in logged
+    assert list(Path(path).parent.iterdir()) == []
+
+
+def test_use_tcp_replaces_the_unix_socket(path: str) -> None:
+    variables = {"VASTAR_USE_TCP": "true", "VASTAR_TCP_PORT": "0", "VASTAR_SOCKET_PATH": path}
+    with serving(variables=variables) as process:
+        assert "ready on tcp:127.0.0.1:" in process.ready  # type: ignore[attr-defined]
+        assert not Path(path).exists()
+        assert end(process, signal.SIGINT)[0] == 0
+
+
+def test_systemd_is_told(path: str, tmp_path: Path) -> None:
+    name = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(name)
+        manager.settimeout(20)
+        with serving("--socket", path, variables={"NOTIFY_SOCKET": name}) as process:
+            assert manager.recv(100) == b"READY=1"
+            assert end(process, signal.SIGTERM)[0] == 0
+        assert manager.recv(100) == b"STOPPING=1"
+
+
+def test_a_second_runtime_is_refused_with_the_pid_of_the_first(path: str) -> None:
+    with serving("--socket", path) as process:
+        second = vastar("serve", "--socket", path)
+        assert second.returncode == 4
+        assert second.stderr == f"vastar: {path}: already running, pid {process.pid}\n"
+        assert vastar("status", "--socket", path).returncode == 0
+
+
+def test_a_path_that_is_no_socket_is_left_alone(path: str) -> None:
+    Path(path).write_text("precious")
+    done = vastar("serve", "--socket", path)
+    assert done.returncode == 1
+    assert "no socket, which is left alone" in done.stderr
+    assert Path(path).read_text() == "precious"
+
+
+def test_a_killed_runtime_is_replaced(path: str) -> None:
+    with serving("--socket", path) as first:
+        first.kill()
+        first.wait()
+    assert Path(path).exists()
+    with serving("--socket", path) as second:
+        assert end(second, signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.slow
+def test_the_end_of_the_drain_time_cuts_calls_and_is_no_failure(path: str) -> None:
+    with (
+        silent_upstream() as (url, wait_taken),
+        serving("--socket", path, "--drain-s", "0.3") as process,
+    ):
+        caller = Caller(path)
+        caller.get(url)
+        wait_taken()
+        code, logged = end(process, signal.SIGTERM)
+        caller.close()
+    assert code == 0
+    assert "the drain time is over" in logged
+
+
+@pytest.mark.slow
+def test_while_it_drains_new_calls_are_refused_and_a_second_signal_ends_it(path: str) -> None:
+    with silent_upstream() as (url, wait_taken), serving("--socket", path) as process:
+        caller, other = Caller(path), Caller(path)
+        caller.get(url)
+        wait_taken()
+        process.send_signal(signal.SIGTERM)
+        answer: object = None
+        while not isinstance(answer, ExecuteResponse):
+            # Until the signal has arrived the call is taken; the upstream never answers it.
+            other.get("http://127.0.0.1:1/")
+            answer = other.receive()
+            if isinstance(answer, ExecuteResponse) and "draining" not in str(answer.error_message):
+                answer = None
+        assert answer.error_class is ErrorClass.TRANSIENT
+        assert answer.disposition is Disposition.NOT_SENT
+        code, logged = end(process, signal.SIGINT)
+        caller.close()
+        other.close()
+    assert code == 6
+    assert "calls in flight are cut" in logged
+    assert list(Path(path).parent.iterdir()) == []
+
+
+def test_secrets_of_the_environment_are_not_logged(path: str) -> None:
+    """Proxy passwords come by variable: neither ready line nor log shows them."""
+    variables = {"HTTP_PROXY": "http://user:XYZZYPLUGH@127.0.0.1:1", "VASTAR_LOG_LEVEL": "debug"}
+    with serving("--socket", path, variables=variables) as process:
+        caller = Caller(path)
+        caller.get("http://user:XYZZYPLUGH@upstream.test/?api_key=XYZZYPLUGH")
+        answer = caller.receive()
+        caller.close()
+        ready = process.ready  # type: ignore[attr-defined]
+        _, logged = end(process, signal.SIGTERM)
+    assert "upstream.test" in logged
+    assert "XYZZYPLUGH" not in ready + logged + str(getattr(answer, "error_message", ""))
+    assert os.path.basename(path) in ready  # noqa: PTH119 - it is text

@@ -1,0 +1,137 @@
+"""`start` comes back when the runtime serves, or says why it does not."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import ROOT, environment, vastar
+from vastar_runtime.cli._process import Process
+
+pytestmark = pytest.mark.slow
+
+
+class Place:
+    """A directory for one background runtime, which is ended with the test."""
+
+    def __init__(self, directory: Path) -> None:
+        self.socket = str(directory / "r.sock")
+        self.log = directory / "r.log"
+        self.arguments = ["start", "--socket", self.socket, "--log-file", str(self.log)]
+
+    def start(self, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return vastar(*self.arguments, *more, **variables)
+
+    def pid(self) -> int:
+        return int(json.loads(vastar("status", "--json", "--socket", self.socket).stdout)["pid"])
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    assert vastar("stop", "--socket", place.socket, "--now").returncode == 0
+
+
+def test_it_serves_in_a_session_of_its_own(place: Place) -> None:
+    place.log.write_text("what was there before\n")
+    place.log.chmod(0o600)
+    done = place.start("--drain-s", "3", "--log-format", "console")
+    assert done.returncode == 0, done.stderr
+    pid = place.pid()
+    assert done.stdout == f"started: unix:{place.socket}, pid {pid}, log {place.log}\n"
+    assert os.getsid(pid) == pid
+    again = place.start()
+    assert again.returncode == 4
+    assert f"already running, pid {pid}" in again.stderr
+    process = Process(pid)
+    assert vastar("stop", "--socket", place.socket).returncode == 0
+    assert process.wait(10)
+    process.close()
+    logged = place.log.read_text()
+    assert logged.startswith("what was there before\nvastar-runtime ")
+    assert "drain_s=3.0" in logged
+
+
+def test_a_new_log_file_is_for_its_owner_alone(place: Place) -> None:
+    assert place.start().returncode == 0
+    assert place.log.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_bad_configuration_is_told_before_anything_starts(place: Place) -> None:
+    done = place.start("--drain-s", "soon")
+    assert done.returncode == 2
+    assert done.stderr == (
+        'vastar: --drain-s: server.drain_s: "soon" is not a number; give a number from 0 to 3600\n'
+    )
+    assert not place.log.exists()
+
+
+def test_one_that_dies_at_once_tells_why(place: Place) -> None:
+    Path(place.socket).write_text("no socket")
+    done = place.start()
+    Path(place.socket).unlink()
+    assert done.returncode == 1
+    assert "something that is no socket" in done.stderr
+    assert "exit status 1" in done.stderr
+
+
+def test_one_that_is_not_ready_in_time(place: Place) -> None:
+    done = place.start("--timeout-s", "0")
+    assert done.returncode == 5
+    assert "is not ready yet" in done.stderr
+    pid = int(done.stderr.split("pid ")[1].split()[0])
+    process = Process(pid)
+    deadline_s = time.monotonic() + 20
+    while vastar("status", "--socket", place.socket).returncode != 0:
+        assert time.monotonic() < deadline_s
+    assert vastar("stop", "--socket", place.socket).returncode == 0
+    assert process.wait(10)
+    process.close()
+
+
+def test_a_log_file_that_is_a_link_is_refused(place: Place) -> None:
+    place.log.symlink_to("/dev/null")
+    done = place.start()
+    assert done.returncode == 1
+    assert "is a symbolic link" in done.stderr
+
+
+def test_port_0_cannot_be_found_again(place: Place) -> None:
+    done = vastar("start", "--log-file", str(place.log), VASTAR_USE_TCP="true", VASTAR_TCP_PORT="0")
+    assert done.returncode == 2
+    assert "fixed port" in done.stderr
+
+
+def test_modules_in_the_working_directory_are_not_imported(place: Place, tmp_path: Path) -> None:
+    """Starting it in a directory that anybody may write to must not run what lies there."""
+    (tmp_path / "trio.py").write_text("raise SystemExit('imported')")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "vastar_runtime", *place.arguments],
+        env=environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_script_of_the_same_purpose(place: Place) -> None:
+    done = subprocess.run(
+        [ROOT / "tools" / "start_runtime.sh", *place.arguments[1:]],
+        env=environment(),
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("started: ")

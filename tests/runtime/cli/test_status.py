@@ -1,0 +1,112 @@
+"""What `status` prints, for people and for scripts."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import fake_runtime, serving
+from vastar_client.wire import (
+    ErrorClass,
+    ExecuteResponse,
+    HealthCheck,
+    HealthResponse,
+    Message,
+)
+from vastar_runtime.cli import main
+from vastar_runtime.cli._status import describe
+from vastar_runtime.runtime_files import RuntimeLock
+
+_FOUND = {
+    "pid": 12,
+    "version": "1.2.3",
+    "uptime_s": 7384.2,
+    "draining": False,
+    "in_flight": 2,
+    "connections": 3,
+    "available_credits": 254,
+    "listeners": ["unix:/x", "tcp:127.0.0.1:5000"],
+    "pools": [
+        {
+            "tenant": "acme",
+            "workspace": "",
+            "origin": "https://api.test:443",
+            "idle": 1,
+            "active": 10,
+            "waiting": 0,
+        }
+    ],
+}
+
+
+def test_the_lines_for_people() -> None:
+    assert list(describe(_FOUND, "unix:/x")) == [
+        "running, pid 12, version 1.2.3, up 2 h 3 min",
+        "listening on unix:/x, tcp:127.0.0.1:5000",
+        "2 calls in flight, 3 connections, 254 credits left",
+        "connections to upstreams:",
+        "  tenant  workspace  origin                idle  active  waiting",
+        "  acme    -          https://api.test:443  1     10      0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("uptime_s", "words"),
+    [(0.4, "0 s"), (61, "1 min 1 s"), (3600, "1 h 0 min"), (200_000, "2 d 7 h")],
+)
+def test_uptimes(uptime_s: float, words: str) -> None:
+    assert next(describe({"uptime_s": uptime_s}, "x")) == f"running, up {words}"
+
+
+def test_a_running_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "r.sock")
+    with serving("--socket", path, "--tcp", "0") as process:
+        assert main(["status", "--socket", path, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["running"] is True
+        assert found["pid"] == process.pid
+        assert found["in_flight"] == 0
+        assert found["listeners"][0] == f"unix:{path}"
+        assert main(["status", "--socket", path]) == 0
+        assert capsys.readouterr().out.startswith(f"running, pid {process.pid}, version ")
+        # Over TCP nobody knows who asks: a health check is all there is.
+        tcp = found["listeners"][1].removeprefix("tcp:")
+        assert main(["status", "--tcp", tcp]) == 0
+        assert "(only what a health check tells" in capsys.readouterr().out
+
+
+def test_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "r.sock")
+    assert main(["status", "--socket", path]) == 3
+    assert "start one with: python -m vastar_runtime start" in capsys.readouterr().out
+    assert main(["status", "--socket", path, "--json"]) == 3
+    assert json.loads(capsys.readouterr().out) == {"running": False, "pid": None}
+
+
+def test_one_that_takes_no_calls_but_holds_its_lock(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "r.sock")
+    lock = RuntimeLock.acquire(path + ".lock", "x")
+    assert main(["status", "--socket", path]) == 3
+    assert f"pid {os.getpid()} holds its lock" in capsys.readouterr().out
+    lock.release()
+
+
+def test_one_that_keeps_its_state_to_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The published runtime, or another user's: what a health check tells is shown."""
+
+    def answer(message: Message) -> Message:
+        if isinstance(message, HealthCheck):
+            return HealthResponse(healthy=True, active_requests=4)
+        return ExecuteResponse(1, ErrorClass.INVALID_REQUEST, "Unknown connector: vastar")
+
+    path = str(tmp_path / "r.sock")
+    with fake_runtime(path, answer):
+        assert main(["status", "--socket", path]) == 0
+    out = capsys.readouterr().out
+    assert "4 calls in flight" in out
+    assert "Unknown connector: vastar" in out
