@@ -9,6 +9,7 @@ The checks walk the types of `_model`, so a new table needs no code here.
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -152,7 +153,7 @@ def _beside_file(type_: mi.Type, value: object, file: str) -> object:
     """A relative path in a file is relative to that file, not to where the daemon was started."""
     marks = outline(type_)[1]
     if isinstance(value, str) and value and (marks.get("file") or marks.get("path")):
-        return os.path.join(os.path.dirname(os.path.abspath(file)), value)  # noqa: PTH100, PTH118, PTH120
+        return str(Path(file).absolute().parent / value)
     return value
 
 

@@ -60,7 +60,7 @@ def test_a_tcp_address_that_is_not_loopback_is_refused(
     assert "may be reached from other machines" in capsys.readouterr().err
 
 
-def test_commands_that_only_ask_load_no_event_loop(path: str) -> None:
+def test_commands_that_only_ask_load_neither_logs_nor_http(path: str) -> None:
     code = (
         "import sys; from vastar_runtime.cli import main\n"
         f"assert main(['status', '--socket', {path!r}]) == 3\n"
@@ -106,6 +106,7 @@ def test_systemd_is_told(path: str, tmp_path: Path) -> None:
         assert manager.recv(100) == b"STOPPING=1"
 
 
+@pytest.mark.slow
 def test_a_second_runtime_is_refused_with_the_pid_of_the_first(path: str) -> None:
     with serving("--socket", path) as process:
         second = vastar("serve", "--socket", path)

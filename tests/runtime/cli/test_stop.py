@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +20,6 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def path(tmp_path: Path) -> str:
     return str(tmp_path / "r.sock")
-
-
-@pytest.fixture
-def upstream() -> Iterator[object]:
-    with silent_upstream() as upstream:
-        yield upstream
 
 
 def test_an_idle_runtime_goes_and_leaves_nothing(
