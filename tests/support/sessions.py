@@ -14,6 +14,7 @@ from vastar_client.wire import (
     NEED_DATA,
     Connection,
     ExecuteRequest,
+    ExecuteResponse,
     Message,
     Role,
     Signal,
@@ -106,6 +107,12 @@ class CallerEnd:
     async def close(self) -> None:
         await self.stream.aclose()
         self._hangup.set()
+
+
+def answer(message: Message | Signal) -> ExecuteResponse:
+    """`message`, which must be the answer to a call."""
+    assert isinstance(message, ExecuteResponse), message
+    return message
 
 
 def request(request_id: int, operation: str = "echo", **fields: object) -> ExecuteRequest:
