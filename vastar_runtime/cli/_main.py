@@ -13,7 +13,7 @@ from vastar_runtime._version import __version__
 from vastar_runtime.cli._target import load_from_options
 from vastar_runtime.cli.control import ControlError
 from vastar_runtime.cli.exit_codes import EXPLAINED, ExitCode
-from vastar_runtime.config import DEFAULT_SOCKET_PATH, ConfigError, render
+from vastar_runtime.config import DEFAULT_SOCKET_PATH, ConfigError, parse_tcp_address, render
 from vastar_runtime.runtime_files import AlreadyRunningError, RuntimeFileError
 
 __all__ = ["main"]
@@ -144,6 +144,7 @@ def _add_place(command: argparse.ArgumentParser, *, serving: bool) -> None:
         "--tcp",
         metavar="[HOST:]PORT",
         action="append",
+        type=_address,
         help=(
             "listen on TCP too (loopback only; may be repeated)"
             if serving
@@ -161,6 +162,14 @@ def _add_serving(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--drain-s", metavar="S", help="time that calls in flight get at shutdown, in seconds"
     )
+
+
+def _address(text: str) -> str:
+    try:
+        parse_tcp_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -30,7 +30,17 @@ def test_help_names_every_command_status_and_variable(capsys: pytest.CaptureFixt
     assert "\n    4  serve, start, clean: a runtime is alive there\n" in out
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["serve", "--sock", "x"], ["stop", "extra"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["serve", "--sock", "x"],
+        ["stop", "extra"],
+        ["status", "--tcp", "x:y"],
+        ["stop", "--timeout-s", "nan"],
+    ],
+)
 def test_wrong_usage_is_status_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
