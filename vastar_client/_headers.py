@@ -26,9 +26,7 @@ class Headers(dict[str, str]):
         items = pairs.items() if isinstance(pairs, Mapping) else pairs
         for name, value in items:
             key = name.lower()
-            if key in self:
-                value = f"{self[key]}{_separator(key)}{value}"  # noqa: PLW2901
-            self[key] = value
+            self[key] = f"{self[key]}{_separator(key)}{value}" if key in self else value
 
     def __getitem__(self, name: str) -> str:
         return super().__getitem__(name.lower())

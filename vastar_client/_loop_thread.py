@@ -25,7 +25,6 @@ import anyio
 import trio
 from anyio.abc import ByteStream, SocketAttribute
 
-from vastar_client._forking import process_lock
 from vastar_client.errors import ConnectionClosed, WrongThreadError
 from vastar_client.wire.enums import Disposition
 
@@ -130,7 +129,7 @@ class LoopThread:
     async def _main(self) -> None:
         async with trio.open_nursery() as self._nursery:
             self._token = trio.lowlevel.current_trio_token()
-            anyio.current_time()  # imports what anyio needs, under the lock of `current_loop`
+            anyio.current_time()  # imports what anyio needs, while no fork can happen
             self._started.set()
             await trio.sleep_forever()
 
@@ -188,7 +187,7 @@ def _lost() -> ConnectionClosed:
 
 
 class _Current:
-    """The loop of this process; changed under `process_lock` only."""
+    """The loop of this process."""
 
     loop: LoopThread | None = None
     forgotten: Final[list[LoopThread]] = []
@@ -196,15 +195,14 @@ class _Current:
 
 
 def current_loop() -> LoopThread:
-    """The loop of this process, started if need be."""
-    with process_lock:
-        loop = _Current.loop
-        if loop is not None and loop.pid != os.getpid():
-            _forget(loop)  # a fork that did not call the hooks
-            loop = None
-        if loop is None or not loop.alive:
-            loop = _Current.loop = LoopThread()
-        return loop
+    """The loop of this process, started if need be. One thread at a time: `blocking` locks."""
+    loop = _Current.loop
+    if loop is not None and loop.pid != os.getpid():
+        _forget(loop)  # a fork that did not call the hooks
+        loop = None
+    if loop is None or not loop.alive:
+        loop = _Current.loop = LoopThread()
+    return loop
 
 
 def refuse_loop_thread() -> None:

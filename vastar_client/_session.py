@@ -101,15 +101,8 @@ class Session:
         self.closed = False
 
     def submit(self, message: ExecuteRequest | HealthCheck) -> Entry:
-        """Hand `message` to the writer; wait on the entry's `done`, then `withdraw` it.
-
-        Raises:
-            ConnectionClosed: the session has ended.
-        """
-        if self.closed:
-            raise ConnectionClosed(
-                "the connection to the runtime is closed", disposition=Disposition.NOT_SENT
-            )
+        """Hand `message` to the writer; wait on the entry's `done`, then `withdraw` it."""
+        assert not self.closed, "the link hands out open sessions only"
         entry = Entry(message)
         if isinstance(message, ExecuteRequest):
             self._pending[message.request_id] = entry

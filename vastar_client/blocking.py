@@ -10,6 +10,7 @@ rest of this package: a program that only defines connectors should not pay for 
 """
 
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
@@ -20,7 +21,6 @@ import anyio
 from anyio.abc import ByteStream
 
 from vastar_client._dialing import dial as dial_configured
-from vastar_client._forking import process_lock
 from vastar_client._link import Dial
 from vastar_client.async_client import AsyncRuntimeClient, ConnectorAnswer
 from vastar_client.config import RuntimeConfig
@@ -38,6 +38,18 @@ _T = TypeVar("_T")
 
 _LIVENESS_CHECK_S: Final = 1.0
 
+_process_lock: Final = threading.RLock()
+"""Held while Trio is imported, the background thread started, or a connection replaced, and by a
+fork: in the middle of those it would give the child a module or a lock that a thread of its parent
+is busy with, for ever. Reentrant, since a signal handler may come back in the same thread."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_process_lock.acquire,
+        after_in_parent=_process_lock.release,
+        after_in_child=_process_lock.release,
+    )
+
 _log = logging.getLogger("vastar_client")
 
 
@@ -49,7 +61,7 @@ class _Connected:
         self.client = AsyncRuntimeClient(config, dial=dial or self._dial)
         self.ended = False
         self._config = config
-        self._error: Exception | None = None
+        self._error: Exception | None = ConnectionClosed("the client's background thread ended")
         self._opened = threading.Event()
         self._stopping = False
         self._stop: anyio.Event | None = None
@@ -64,6 +76,7 @@ class _Connected:
         self._stop = anyio.Event()
         try:
             async with self.client:
+                self._error = None
                 self._opened.set()
                 if not self._stopping:
                     await self._stop.wait()
@@ -83,7 +96,7 @@ class _Connected:
         """
         while not self._opened.wait(_LIVENESS_CHECK_S):
             if not self.loop.alive:
-                raise ConnectionClosed("the background thread of the client has ended")
+                break
         if self._error is not None:
             raise self._error
 
@@ -135,7 +148,7 @@ class RuntimeClient:
 
     def close(self) -> None:
         """Close the connection; calls of other threads that are in flight fail. May be repeated."""
-        with process_lock:
+        with _process_lock:
             connected, self._connected = self._connected, None
             finalizer, self._finalizer = self._finalizer, None
         if finalizer is not None:
@@ -157,7 +170,7 @@ class RuntimeClient:
 
     def _open(self) -> _Connected:
         """The connection that counts in this process, opened if need be."""
-        with process_lock:
+        with _process_lock:
             from vastar_client import _loop_thread  # noqa: PLC0415  # see the module's text
 
             _loop_thread.refuse_loop_thread()

@@ -14,22 +14,22 @@ class HTTPResponseHelper:
     @staticmethod
     def is_2xx(response: HTTPResponse) -> bool:
         """Whether the status is 200 to 299."""
-        return response.status_code // 100 == 2  # noqa: PLR2004
+        return response.status_code in range(200, 300)
 
     @staticmethod
     def is_3xx(response: HTTPResponse) -> bool:
         """Whether the status is 300 to 399."""
-        return response.status_code // 100 == 3  # noqa: PLR2004
+        return response.status_code in range(300, 400)
 
     @staticmethod
     def is_4xx(response: HTTPResponse) -> bool:
         """Whether the status is 400 to 499."""
-        return response.status_code // 100 == 4  # noqa: PLR2004
+        return response.status_code in range(400, 500)
 
     @staticmethod
     def is_5xx(response: HTTPResponse) -> bool:
         """Whether the status is 500 to 599."""
-        return response.status_code // 100 == 5  # noqa: PLR2004
+        return response.status_code in range(500, 600)
 
     @staticmethod
     def get_body_as_string(response: HTTPResponse, encoding: str = "utf-8") -> str:

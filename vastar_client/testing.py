@@ -88,11 +88,11 @@ class HeldCall:
 
     request: HTTPRequest | ExecuteRequest
     message: ExecuteRequest
-    _peer: FakePeer
+    peer: FakePeer
 
     def reply(self, reply: Reply) -> None:
         """Answer it now. In memory mode call this from the event loop of the client."""
-        self._peer.send(encode_reply(self.message, reply))
+        self.peer.send(encode_reply(self.message, reply))
 
 
 class FakeRuntime:
@@ -150,7 +150,7 @@ class FakeRuntime:
         """Note a cancellation; a held call ends with the final frame that the protocol asks for."""
         self.cancelled.append(request_id)
         for call in self.held:
-            if call.message.request_id == request_id and call._peer is peer:  # noqa: SLF001
+            if call.message.request_id == request_id and call.peer is peer:
                 self.held.remove(call)
                 call.reply(
                     ConnectorException(

@@ -153,3 +153,26 @@ async def test_the_257th_call_waits_for_its_turn(autojump_clock):
             held.reply(respond())
         await trio.testing.wait_all_tasks_blocked()
         assert_nothing_is_left(client)
+
+
+async def test_a_cancelled_health_check_does_not_shift_the_answers_of_later_ones(autojump_clock):
+    """Health answers carry no id: their order is all that tells them apart."""
+    fake = FakeRuntime(echo)
+    streams = []
+
+    async def dial():
+        streams.append(Wrapped(await fake.dial()))
+        return streams[-1]
+
+    async with AsyncRuntimeClient(dial=dial) as client:
+        await connected(client)
+        streams[0].gate = trio.Event()
+        with trio.move_on_after(1):
+            await client.health()  # its frame is being written
+        with trio.move_on_after(1):
+            await client.health()  # its frame never leaves
+        streams[0].gate.set()
+        assert (await client.health()).healthy
+        await trio.testing.wait_all_tasks_blocked()
+        assert len([item for item in streams[0].sent if len(item) == 5]) == 2
+        assert_nothing_is_left(client)

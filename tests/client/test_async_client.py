@@ -7,8 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support.client_calls import URL, assert_nothing_is_left, connected, echo
-from tests.support.client_streams import Wrapped
+from tests.support.client_calls import URL, assert_nothing_is_left, echo
 from vastar_client.async_client import AsyncRuntimeClient
 from vastar_client.config import RuntimeConfig
 from vastar_client.errors import (
@@ -172,36 +171,6 @@ async def test_health(autojump_clock):
     fake = FakeRuntime()
     async with AsyncRuntimeClient(dial=fake.dial) as client:
         assert await client.health() == fake.health
-
-
-async def test_frames_that_are_ready_together_leave_in_one_write(autojump_clock):
-    fake = FakeRuntime(echo)
-    streams = []
-
-    async def dial():
-        streams.append(Wrapped(await fake.dial()))
-        return streams[-1]
-
-    async with AsyncRuntimeClient(dial=dial) as client:
-        await connected(client)
-        await client.execute_many([GET(URL)] * 100)
-    assert len(fake.requests) == 100
-    assert len(streams[0].sent) <= 3
-
-
-async def test_a_large_body_is_not_copied(autojump_clock):
-    body = bytes(1_000_000)
-    fake = FakeRuntime(echo)
-    streams = []
-
-    async def dial():
-        streams.append(Wrapped(await fake.dial()))
-        return streams[-1]
-
-    async with AsyncRuntimeClient(dial=dial) as client:
-        assert (await client.put(URL, data=body)).body == body
-    large = [item for item in streams[0].sent if len(item) >= len(body)]
-    assert [item is body or item.obj is body for item in large] == [True]
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xff" * 8, b"{}"])

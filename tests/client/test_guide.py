@@ -1,0 +1,130 @@
+"""The guide for connector authors: its code runs, its commands exist, its numbers are the code's."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import vastar_client
+from tests.support.example_world import example_world
+from tests.support.snippets import Snippet, fences, run, sequences
+from tools.llm_simulator import _cli as simulator_cli
+from vastar_client import Disposition, ErrorClass
+from vastar_client.wire import limits
+from vastar_runtime.cli._main import _parser
+from vastar_runtime.config import load_config
+from vastar_runtime.dispatch import ERROR_CLASSES
+
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "vastar_client" / "CONNECTOR_DEVELOPER_GUIDE.md"
+PAGE = GUIDE.read_text(encoding="utf-8")
+SEQUENCES = sequences(GUIDE)
+MAX_NOT_RUN = 0
+
+
+@pytest.fixture(scope="module")
+def runtime_socket(tmp_path_factory):
+    with example_world(tmp_path_factory.mktemp("world")) as path:
+        yield path
+
+
+@pytest.mark.parametrize("snippets", SEQUENCES.values(), ids=SEQUENCES.keys())
+def test_code(snippets: list[Snippet], runtime_socket, tmp_path, monkeypatch):
+    """Each block alone, or after those of its sequence: it raises nothing, and prints what is shown."""
+    for name in ("VASTAR_USE_TCP", "VASTAR_TCP_HOST", "VASTAR_TCP_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("VASTAR_SOCKET_PATH", str(runtime_socket))
+    monkeypatch.chdir(tmp_path)
+    run(snippets)
+
+
+def test_few_blocks_are_not_run():
+    skipped = [f for f in fences(GUIDE) if "not run" in f.marks]
+    assert len(skipped) <= MAX_NOT_RUN
+
+
+def test_every_block_has_a_language_that_is_looked_at():
+    assert {f.language for f in fences(GUIDE)} <= {"python", "text", "sh", "toml", "ini"}
+
+
+@pytest.mark.parametrize(
+    "fence", [f for f in fences(GUIDE) if f.language == "toml"], ids=lambda f: f"line {f.line}"
+)
+def test_configuration_files_are_accepted(fence, tmp_path):
+    file = tmp_path / "vastar.toml"
+    file.write_text(fence.text)
+    assert load_config(file=str(file), environ={}).origins
+
+
+SHELL = [
+    line.partition(" #")[0].strip()
+    for fence in fences(GUIDE)
+    if fence.language in {"sh", "ini"}
+    for line in fence.text.splitlines()
+]
+
+
+def test_commands_exist():
+    """Every option of every command of ours in a shell block or unit is one that it takes."""
+    runtime = re.compile(r"(?:^|[=/ ])(?:vastar|python -m vastar_runtime) ((?!_)[a-z-]+ ?.*)$")
+    commands = [m[1] for line in SHELL if (m := runtime.search(line))]
+    assert len(commands) > 3
+    for command in commands:
+        _parser().parse_args(command.split())
+    simulators = [line for line in SHELL if "tools.llm_simulator" in line]
+    assert simulators
+    for line in simulators:
+        simulator_cli._parser().parse_args(line.partition("tools.llm_simulator")[2].split())
+
+
+@pytest.mark.parametrize("name", vastar_client.__all__)
+def test_every_public_name_is_explained(name):
+    assert re.search(rf"`[^`]*\b{name}\b[^`]*`", PAGE), f"{name} is nowhere in the guide"
+
+
+def rows_of(heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading, without its head."""
+    lines = PAGE.split(f"# {heading}\n")[1].splitlines()
+    first = next(index for index, line in enumerate(lines) if line.startswith("|"))
+    table = []
+    for line in lines[first:]:
+        if not line.startswith("|"):
+            break
+        table.append([cell.strip(" `") for cell in line.strip("|").split("|")])
+    return table[2:]
+
+
+def test_the_table_of_error_classes_is_whole():
+    named = [row[0] for row in rows_of("Error classes")]
+    assert named == [one.name for one in ErrorClass if one is not ErrorClass.SUCCESS]
+
+
+def test_the_table_of_dispositions_is_whole():
+    named = [row[0] for row in rows_of("Dispositions")]
+    assert sorted(named) == sorted(one.name for one in Disposition)
+
+
+def test_rate_limits_are_not_the_runtimes_own_yet():
+    """The guide says so; with the first limiter of the runtime that sentence has to go."""
+    assert ErrorClass.RATE_LIMITED not in ERROR_CLASSES.values()
+    assert "The runtime itself has no rate limits yet" in PAGE
+
+
+@pytest.mark.parametrize(
+    "number",
+    [limits.MAX_ANSWER_FRAME_BYTES, limits.MAX_IN_FLIGHT_REQUESTS],
+)
+def test_limits_are_the_codes(number):
+    assert f"{number:,}" in PAGE
+
+
+def test_links_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)", PAGE):
+        assert (GUIDE.parent / target).exists(), target
+
+
+def test_anchors_exist():
+    headings = re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
+    slugs = {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+    for anchor in re.findall(r"\]\(#([^)]+)\)", PAGE):
+        assert anchor in slugs, anchor

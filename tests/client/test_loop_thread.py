@@ -1,0 +1,156 @@
+"""The background thread: jobs, interruptions, its death, and who may not wait for it."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+import trio
+
+from vastar_client import _loop_thread
+from vastar_client.blocking import RuntimeClient
+from vastar_client.errors import (
+    ConnectionClosed,
+    ConnectorException,
+    WrongThreadError,
+)
+from vastar_client.testing import HOLD, FakeRuntime, respond
+
+URL = "http://api.test/x"
+
+
+def echo(request):
+    return respond(headers=[("X-Method", request.method), ("X-Url", request.url)])
+
+
+@pytest.fixture
+def fake():
+    with FakeRuntime(echo) as runtime:
+        yield runtime
+
+
+@pytest.fixture
+def client(fake):
+    with RuntimeClient(fake.config) as one:
+        yield one
+
+
+def until(condition, timeout_s=5.0):
+    """Wait for another thread; the condition is about to hold."""
+    ends_at = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < ends_at
+        time.sleep(0.001)
+
+
+def in_thread(function):
+    """Run `function` in a thread; give what it raised, or None, in a list once it has ended."""
+    caught = []
+
+    def run():
+        try:
+            function()
+            caught.append(None)
+        except Exception as error:  # noqa: BLE001
+            caught.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, caught
+
+
+def test_it_refuses_to_stop_a_trio_loop(client):
+    async def main():
+        with pytest.raises(WrongThreadError, match="use AsyncRuntimeClient"):
+            client.get(URL)
+        return await trio.to_thread.run_sync(client.get, URL)
+
+    assert trio.run(main).ok
+
+
+def test_it_refuses_its_own_thread():
+    """A handler in memory runs in the client's thread, where a wait would be for ever."""
+    clients = []
+
+    def handler(_request):
+        clients[0].get(URL)
+
+    with RuntimeClient(dial=FakeRuntime(handler).dial) as client:
+        clients.append(client)
+        with pytest.raises(ConnectorException, match=r"raised WrongThreadError.*background thread"):
+            client.get(URL)
+
+
+def test_it_works_inside_an_asyncio_loop_as_notebooks_have_one(client):
+    async def main():
+        return client.get(URL)
+
+    assert asyncio.run(main()).ok
+
+
+def test_calls_end_when_the_loop_dies_and_a_new_one_is_started():
+    with FakeRuntime([HOLD, respond()]) as fake:
+        client = RuntimeClient(fake.config)
+        thread, caught = in_thread(lambda: client.get(URL))
+        until(lambda: fake.held)
+        loop = _loop_thread.current_loop()
+        loop.call_soon(loop._nursery.cancel_scope.cancel)
+        thread.join()
+        assert isinstance(caught[0], ConnectionClosed)
+        until(lambda: not loop.alive)
+        with pytest.raises(ConnectionClosed):
+            loop.submit(trio.sleep_forever)
+        assert client.get(URL).ok
+        assert _loop_thread.current_loop() is not loop
+        client.close()
+
+
+def test_a_job_cancelled_before_it_began_never_runs():
+    loop = _loop_thread.current_loop()
+    ran = []
+
+    async def function():
+        await trio.lowlevel.checkpoint()
+        ran.append(1)
+
+    job = _loop_thread.Job(loop, function)
+    job._cancel()
+    done = loop.submit(job.run)
+    done.wait()
+    with pytest.raises(ConnectionClosed):
+        job.wait()
+    assert ran == []
+
+
+def test_whatever_interrupts_the_wait_cancels_the_job():
+    """A signal handler may raise anything, not only KeyboardInterrupt."""
+    loop = _loop_thread.current_loop()
+    ended = threading.Event()
+
+    async def function():
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    class Interrupted:
+        def acquire(self):
+            raise LookupError
+
+        def locked(self):
+            return False
+
+    job = loop.submit(function)
+    job._finished = Interrupted()
+    with pytest.raises(LookupError):
+        job.wait()
+    assert ended.wait(5)
+
+
+def test_opening_ends_when_the_loop_dies_meanwhile():
+    async def dial():
+        _loop_thread.current_loop()._nursery.cancel_scope.cancel()
+        await trio.sleep_forever()
+
+    with pytest.raises(ConnectionClosed):
+        RuntimeClient(dial=dial).connect()

@@ -1,0 +1,135 @@
+"""One connection: what breaks it is named, and what it writes."""
+
+import pytest
+import trio
+import trio.testing
+
+from tests.support.client_calls import URL, assert_nothing_is_left, connected, echo
+from tests.support.client_streams import Wrapped, scripted
+from vastar_client.async_client import AsyncRuntimeClient
+from vastar_client.errors import (
+    ConnectionClosed,
+    ConnectorException,
+)
+from vastar_client.request import GET
+from vastar_client.testing import FakeRuntime
+from vastar_client.wire import (
+    Connection,
+    Disposition,
+    ErrorClass,
+    ExecuteResponse,
+    Role,
+)
+
+
+async def test_a_call_that_was_not_written_yet_fails_as_not_sent(autojump_clock):
+    fake = FakeRuntime(echo)
+    streams = []
+
+    async def dial():
+        streams.append(Wrapped(await fake.dial()))
+        streams[-1].gate = trio.Event()
+        return streams[-1]
+
+    dispositions = {}
+    async with AsyncRuntimeClient(dial=dial) as client, trio.open_nursery() as nursery:
+        await connected(client)
+
+        async def call(name):
+            with pytest.raises(ConnectionClosed) as caught:
+                await client.get(URL)
+            dispositions[name] = caught.value.disposition
+
+        nursery.start_soon(call, "being written")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(call, "waiting")
+        await trio.testing.wait_all_tasks_blocked()
+        fake.disconnect()
+    assert dispositions == {
+        "being written": Disposition.SENT_NO_RESPONSE,
+        "waiting": Disposition.NOT_SENT,
+    }
+
+
+async def test_a_failed_write_ends_the_connection_even_when_reading_hangs(autojump_clock):
+    fake = FakeRuntime(echo)
+    streams = []
+
+    async def dial():
+        streams.append(Wrapped(await fake.dial()))
+        return streams[-1]
+
+    async with AsyncRuntimeClient(dial=dial) as client:
+        await connected(client)
+        streams[0].write_error = BrokenPipeError
+        begin = trio.current_time()
+        with pytest.raises(ConnectionClosed, match="the connection to the runtime broke"):
+            await client.get(URL)
+        assert trio.current_time() - begin == pytest.approx(1.0)
+        assert (await client.get(URL)).ok
+        assert len(streams) == 2
+
+
+def frame(message, role=Role.RUNTIME):
+    return b"".join(Connection(role).send(message))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "reason"),
+    [
+        ([], "the runtime closed the connection"),
+        ([b"\0\0\0\0"], "broke the protocol.*length 0"),
+        ([b"HTTP/1.1 400 Bad Request\r\n\r\n"], "broke the protocol.*exceeds the limit"),
+        ([b"\0\0\0\x02\x63x"], "broke the protocol.*unknown message type 99"),
+        ([b"\0\0\0\x02\x01x"], "broke the protocol"),
+        ([b"\0\0"], "broke the protocol.*ended inside a frame"),
+        ([b"\0\0\0\x02\0x"], "broke the protocol.*never sent by a runtime"),
+        (
+            [frame(ExecuteResponse(0, ErrorClass.INVALID_REQUEST, "bad frame of length 7"))],
+            "closed the connection; it had said: bad frame of length 7",
+        ),
+    ],
+)
+async def test_what_a_broken_runtime_sends_is_named(autojump_clock, chunks, reason):
+    async with AsyncRuntimeClient(dial=scripted(*chunks)) as client:
+        with pytest.raises(ConnectionClosed, match=reason) as caught:
+            await client.get(URL)
+        assert caught.value.disposition is Disposition.SENT_NO_RESPONSE
+        assert_nothing_is_left(client)
+
+
+async def test_a_runtime_without_health_checks_says_so(autojump_clock):
+    said = ExecuteResponse(0, ErrorClass.INVALID_REQUEST, "Invalid FlatBuffers message")
+    async with AsyncRuntimeClient(dial=scripted(frame(said))) as client:
+        with pytest.raises(ConnectorException, match="does not answer health checks: Invalid Flat"):
+            await client.health()
+
+
+async def test_frames_that_are_ready_together_leave_in_one_write(autojump_clock):
+    fake = FakeRuntime(echo)
+    streams = []
+
+    async def dial():
+        streams.append(Wrapped(await fake.dial()))
+        return streams[-1]
+
+    async with AsyncRuntimeClient(dial=dial) as client:
+        await connected(client)
+        await client.execute_many([GET(URL)] * 100)
+    assert len(fake.requests) == 100
+    assert len(streams[0].sent) <= 3
+
+
+async def test_a_large_body_is_not_copied(autojump_clock):
+    body = bytes(1_000_000)
+    fake = FakeRuntime(echo)
+    streams = []
+
+    async def dial():
+        streams.append(Wrapped(await fake.dial()))
+        return streams[-1]
+
+    async with AsyncRuntimeClient(dial=dial) as client:
+        assert (await client.put(URL, data=body)).body == body
+    large = [item for item in streams[0].sent if len(item) >= len(body)]
+    assert [item is body or item.obj is body for item in large] == [True]
