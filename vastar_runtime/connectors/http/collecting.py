@@ -61,7 +61,7 @@ async def collect(
     is_event_stream = _is_event_stream(response)
     body = await _read_body(call, response, decoder, is_event_stream=is_event_stream)
     headers: list[tuple[bytes, bytes]] = response.headers
-    if decoder is not None and body:
+    if decoder is not None and call.received_bytes:
         headers = _without_encoding(headers, sum(map(len, body)))
     return HttpAnswer(
         status_code=response.status,
@@ -96,7 +96,7 @@ async def _read_body(
                 await _await_end(response)
                 call.progress.completed = True  # for the caller this is the end
                 return pieces
-    if decoder is not None and call.received_bytes:
+    if decoder is not None:
         decoder.finish()
     return pieces
 

@@ -12,6 +12,7 @@ __all__ = ["BadContent", "ContentDecoder", "codings_of", "decoder_for"]
 
 _STEP_BYTES: Final = 64 * 1024
 _GZIP: Final = 16 + zlib.MAX_WBITS
+_GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZLIB_METHOD_DEFLATE: Final = 8
 
 
@@ -30,33 +31,62 @@ class ContentDecoder(Protocol):
 
 
 class _Zlib:
-    """gzip (RFC 1952, several members) and deflate (RFC 9110 8.4.1.2, with or without header)."""
+    """gzip (RFC 1952, several members) and deflate (RFC 9110 8.4.1.2, with or without header).
 
-    def __init__(self, name: str, window_bits: int | None) -> None:
+    What follows the end is ignored: zeros that pad, and rubbish, as browsers do. It is also not
+    shown to zlib, which would keep all of it.
+    """
+
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._window_bits = window_bits
-        self._decompressor = None if window_bits is None else zlib.decompressobj(window_bits)
+        self._decompressor: zlib._Decompress | None = None
+        self._head = b""
+        self._members = 0
+        self._over = False
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        while data:
+        # In slices, because each member copies what is behind it.
+        for start in range(0, len(data), _STEP_BYTES):
+            yield from self._decode(data[start : start + _STEP_BYTES])
+
+    def _decode(self, data: bytes) -> Iterator[bytes]:
+        while data and not self._over:
             if self._decompressor is None:
-                self._decompressor = zlib.decompressobj(self._window_bits or _deflate_bits(data))
+                if self._members and not (data := data.lstrip(b"\0")):
+                    return
+                bits = _GZIP if self._name == "gzip" else _deflate_bits(data)
+                self._decompressor = zlib.decompressobj(bits)
+                self._head = b""
+            decompressor = self._decompressor
+            yield from self._inflate(decompressor, data)
+            if not decompressor.eof:
+                return
+            data = decompressor.unused_data
+            self._decompressor = None
+            self._members += 1
+            self._over = self._name != "gzip"
+
+    def _inflate(self, decompressor: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
+        """What one member yields of `data`."""
+        self._head = (self._head + data[:2])[:2]
+        while True:
             try:
-                piece = self._decompressor.decompress(data, _STEP_BYTES)
+                piece = decompressor.decompress(data, _STEP_BYTES)
             except zlib.error:
-                raise BadContent(f"the body is not valid {self._name}") from None
+                if not self._members or self._head == _GZIP_MAGIC:
+                    raise BadContent(f"the body is not valid {self._name}") from None
+                self._over = True  # no further member, but rubbish
+                self._decompressor = None
+                return
             if piece:
                 yield piece
-            if self._decompressor.eof:
-                data = self._decompressor.unused_data
-                if self._name != "gzip" or not data.strip(b"\0"):
-                    return  # padding or rubbish behind the end is ignored, as browsers do
-                self._decompressor = zlib.decompressobj(_GZIP)
-            else:
-                data = self._decompressor.unconsumed_tail
+            data = decompressor.unconsumed_tail
+            # A full step may have left output inside, also where all input was taken.
+            if decompressor.eof or not (data or len(piece) == _STEP_BYTES):
+                return
 
     def finish(self) -> None:
-        if self._decompressor is not None and not self._decompressor.eof:
+        if self._decompressor is not None:
             raise BadContent(f"the {self._name} body ends before its end")
 
 
@@ -85,7 +115,9 @@ class _Brotli:
                 raise BadContent("the body is not valid br") from None
             if piece:
                 yield piece
-            if self._decompressor.is_finished() or self._decompressor.can_accept_more_data():
+            # A full step may have left output inside, also where all input was taken.
+            full = len(piece) >= _STEP_BYTES or not self._decompressor.can_accept_more_data()
+            if self._decompressor.is_finished() or not full:
                 return
             data = b""
 
@@ -111,9 +143,9 @@ class _Chain:
 
 
 _DECODERS: Final[Mapping[str, Callable[[], ContentDecoder]]] = {
-    "gzip": lambda: _Zlib("gzip", _GZIP),
-    "x-gzip": lambda: _Zlib("gzip", _GZIP),
-    "deflate": lambda: _Zlib("deflate", None),
+    "gzip": lambda: _Zlib("gzip"),
+    "x-gzip": lambda: _Zlib("gzip"),
+    "deflate": lambda: _Zlib("deflate"),
     "br": _Brotli,
 }
 _MAX_CODINGS: Final = 4
