@@ -1,0 +1,125 @@
+"""`python -m benchmarks [NAME ...] [--json FILE] [--seconds S] [--rounds N]`: run benchmarks.
+
+Two kinds: those of this room, which give a report, and older scripts, which print one themselves
+and are run as they are, with those of the options that they know.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+import attrs
+import msgspec
+
+from benchmarks._processes import ROOT
+from benchmarks._report import Options, Report
+
+__all__ = ["BENCHMARKS", "SCRIPTS", "main"]
+
+BENCHMARKS: Final = ("closed_loop", "pipelining", "memory")
+"""Modules with a `SUMMARY` and a `run(Options) -> Report`."""
+_FAR_TOO_MUCH: Final = 1_000_000
+
+
+@attrs.frozen
+class Script:
+    """A module that is a program; `options` are those of ours that it takes."""
+
+    summary: str
+    options: tuple[str, ...] = ()
+
+
+SCRIPTS: Final = {
+    "codec_cost": Script("us a message: our codec beside the generated code", ("rounds",)),
+    "transport_cost": Script("CPU us of the HTTP transport a request, at 1, 16, 128 at once"),
+    "simulator_capacity": Script("events/s that the LLM simulator gives", ("seconds",)),
+}
+
+
+class _Written(msgspec.Struct):
+    """The file of `--json`."""
+
+    reports: list[Report]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """List the benchmarks, or run some; 1 when a claim did not hold or a script failed."""
+    options = _parser().parse_args(arguments)
+    if not options.names:
+        _list()
+        return 0
+    known = (*BENCHMARKS, *SCRIPTS)
+    names = known if "all" in options.names else tuple(dict.fromkeys(options.names))
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        print(f"no benchmark {unknown[0]!r}: one of {', '.join(known)}, or all", file=sys.stderr)
+        return 2
+    measured = Options(
+        seconds=options.seconds or Options().seconds, rounds=options.rounds or Options().rounds
+    )
+    reports: list[Report] = []
+    failed = False
+    for name in names:
+        if name in SCRIPTS:
+            failed |= _run_script(name, options) != 0
+            continue
+        report: Report = import_module(f"benchmarks.{name}").run(measured)
+        print(*report.lines(), sep="\n", flush=True)
+        reports.append(report)
+        failed |= not all(claim.held for claim in report.claims)
+    if options.json is not None:
+        options.json.write_bytes(msgspec.json.encode(_Written(reports)) + b"\n")
+    return 1 if failed else 0
+
+
+def _list() -> None:
+    for name in BENCHMARKS:
+        print(f"{name:20}{import_module(f'benchmarks.{name}').SUMMARY}")
+    for name, script in SCRIPTS.items():
+        print(f"{name:20}{script.summary}")
+    print(f"{'all':20}all of them")
+
+
+def _run_script(name: str, options: argparse.Namespace) -> int:
+    command = [sys.executable, "-m", f"benchmarks.{name}"]
+    for option in SCRIPTS[name].options:
+        value = getattr(options, option)
+        if value is not None:
+            command += [f"--{option}", str(value)]
+    print(f"{name}:", flush=True)
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Side-by-side benchmarks.", allow_abbrev=False
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which; all; none lists them")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the reports here too")
+    parser.add_argument(
+        "--seconds", type=_positive(float), metavar="S", help="counted time of one run (2)"
+    )
+    parser.add_argument(
+        "--rounds", type=_positive(int), metavar="N", help="how often contestants take turns (5)"
+    )
+    return parser
+
+
+def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < _FAR_TOO_MUCH:
+            raise argparse.ArgumentTypeError(
+                f"{text} is no number above 0 and below {_FAR_TOO_MUCH:,}"
+            )
+        return value
+
+    return read
+
+
+if __name__ == "__main__":
+    sys.exit(main())

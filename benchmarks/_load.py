@@ -1,0 +1,232 @@
+"""The load on the runtime: a closed loop over plain sockets, in its own process.
+
+    python -m benchmarks._load SPEC     (a LoadSpec as JSON; prints a Sample as JSON)
+
+Every connection keeps `depth` calls in flight: for each answer that comes one new call goes out.
+It is made to cost as little as it can, so that the runtime is the bottleneck: one request frame is
+encoded once and only its id is written anew; of an answer only frame length, type, request id and
+error class are read. Every 64th is decoded whole, and must be the upstream's own answer.
+"""
+
+import gc
+import selectors
+import socket
+import sys
+import time
+from struct import Struct
+
+import msgspec
+
+from benchmarks._processes import cpu_s
+from benchmarks._report import Sample
+from benchmarks._upstream import SMALL_BODY
+from vastar_client.wire import (
+    Connection,
+    ErrorClass,
+    ExecuteRequest,
+    ExecuteResponse,
+    HttpRequest,
+    MessageType,
+    PayloadFormat,
+    Role,
+    decode_http_response,
+    encode_http_request,
+)
+
+__all__ = ["Link", "LoadSpec", "Template", "WrongAnswer", "answer_fields", "sample_of"]
+
+_U32_BE = Struct(">I")
+_U32 = Struct("<I")
+_I32 = Struct("<i")
+_U64 = Struct("<Q")
+_VTABLE_START = Struct("<HHHH")
+_HEADER_BYTES = 5
+_DECODED_EVERY = 64
+_MARK_ID = 0x1122_3344_5566_7788
+_OK = 200
+
+
+class LoadSpec(msgspec.Struct, frozen=True):
+    """What to do.
+
+    Attributes:
+        warm_s: time before the counting starts.
+        watched_pid: whose CPU time to measure over the counted time.
+        json_payload: say it in the published JSON format instead of the native one.
+    """
+
+    socket_path: str
+    url: str
+    connections: int
+    depth: int
+    seconds: float
+    warm_s: float
+    watched_pid: int
+    json_payload: bool = False
+
+
+class WrongAnswer(Exception):  # noqa: N818 - what happened
+    """The runtime answered something else than was asked."""
+
+
+class Template:
+    """A request frame with room for an id."""
+
+    def __init__(self, url: str, *, json_payload: bool = False) -> None:
+        native = b"".join(encode_http_request(HttpRequest(url)))
+        published = msgspec.json.encode({"method": "GET", "url": url})
+        request = ExecuteRequest(
+            request_id=_MARK_ID,
+            tenant_id="default",
+            connector_name="http",
+            operation="request",
+            payload=published if json_payload else native,
+            payload_format=PayloadFormat.JSON if json_payload else PayloadFormat.NATIVE,
+        )
+        self._frame = bytearray(b"".join(Connection(Role.CLIENT).send(request)))
+        self._id_at = self._frame.index(_U64.pack(_MARK_ID))
+
+    def frame(self, request_id: int) -> bytes:
+        """The frame of a call with this id."""
+        _U64.pack_into(self._frame, self._id_at, request_id)
+        return bytes(self._frame)
+
+
+def answer_fields(data: bytes, at: int) -> tuple[int, int]:
+    """Request id and error class of the ExecuteResponse whose FlatBuffer begins at `at`."""
+    table_at = at + _U32.unpack_from(data, at)[0]
+    vtable_at = table_at - _I32.unpack_from(data, table_at)[0]
+    _, _, id_slot, class_slot = _VTABLE_START.unpack_from(data, vtable_at)
+    request_id: int = _U64.unpack_from(data, table_at + id_slot)[0] if id_slot else 0
+    return request_id, data[table_at + class_slot] if class_slot else 0
+
+
+class Link:
+    """One connection: its calls in flight, and what of an answer has come so far."""
+
+    def __init__(self, path: str, template: Template) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(path)
+        self._template = template
+        self._last_id = 0
+        self._sent_at_ns: dict[int, int] = {}
+        self._rest = b""
+
+    def ask(self, count: int) -> None:
+        """Send `count` calls in one write."""
+        now_ns = time.perf_counter_ns()
+        frames = []
+        for request_id in range(self._last_id + 1, self._last_id + 1 + count):
+            self._sent_at_ns[request_id] = now_ns
+            frames.append(self._template.frame(request_id))
+        self._last_id += count
+        self.socket.sendall(b"".join(frames))
+
+    def take(self, waits_ns: list[int]) -> int:
+        """Receive once; how many answers that completed. Their latencies go to `waits_ns`."""
+        received = self.socket.recv(262_144)
+        if not received:
+            raise WrongAnswer("the runtime closed the connection")
+        now_ns = time.perf_counter_ns()
+        data = self._rest + received
+        at = count = 0
+        while len(data) - at >= _HEADER_BYTES:
+            end = at + 4 + _U32_BE.unpack_from(data, at)[0]
+            if end > len(data):
+                break
+            request_id, error_class = answer_fields(data, at + _HEADER_BYTES)
+            if data[at + 4] != MessageType.EXECUTE_RESPONSE or error_class:
+                raise WrongAnswer(_told(data[at:end]))
+            waits_ns.append(now_ns - self._sent_at_ns.pop(request_id))
+            if not request_id % _DECODED_EVERY or request_id == 1:
+                _check(data[at:end])
+            count += 1
+            at = end
+        self._rest = data[at:]
+        return count
+
+
+def _decoded(frame: bytes) -> ExecuteResponse:
+    connection = Connection(Role.CLIENT)
+    connection.receive_data(frame)
+    message = connection.next_event()
+    if not isinstance(message, ExecuteResponse):
+        raise WrongAnswer(f"{message!r}")
+    return message
+
+
+def _told(frame: bytes) -> str:
+    answer = _decoded(frame)
+    return f"{ErrorClass(answer.error_class).name}: {answer.error_message}"
+
+
+def _check(frame: bytes) -> None:
+    """Read every field of an answer; the body must be the upstream's."""
+    payload = _decoded(frame).payload
+    assert isinstance(payload, memoryview)
+    if bytes(payload[:1]) == b"{":
+        fields = msgspec.json.decode(payload)
+        status, body = fields["status_code"], fields["body"].encode()
+    else:
+        response = decode_http_response(payload)
+        assert isinstance(response.body, memoryview)
+        status, body = response.status_code, bytes(response.body)
+    if status != _OK or body != SMALL_BODY:
+        raise WrongAnswer(f"status {status} with {len(body)} bytes")
+
+
+def sample_of(
+    waits_ns: list[int], took_s: float, cpu_spent_s: float, load_cpu_s: float = 0.0
+) -> Sample:
+    """The sample in the latencies of one run."""
+    if not waits_ns:
+        raise WrongAnswer("no answer in the counted time")
+    waits_ns.sort()
+    count = len(waits_ns)
+    return Sample(
+        requests_per_s=count / took_s,
+        p50_us=waits_ns[count // 2] / 1000,
+        p99_us=waits_ns[count * 99 // 100] / 1000,
+        cpu_us=cpu_spent_s / count * 1e6,
+        load_cpu_us=load_cpu_s / count * 1e6,
+    )
+
+
+def _pump(selector: selectors.BaseSelector, seconds: float, waits_ns: list[int]) -> None:
+    """Keep every connection's depth for so long."""
+    end_s = time.perf_counter() + seconds
+    while time.perf_counter() < end_s:
+        for key, _ in selector.select(1.0):
+            link: Link = key.data
+            count = link.take(waits_ns)
+            if count:
+                link.ask(count)
+
+
+def run(spec: LoadSpec) -> Sample:
+    """Warm up, then count."""
+    template = Template(spec.url, json_payload=spec.json_payload)
+    with selectors.DefaultSelector() as selector:
+        for _ in range(spec.connections):
+            link = Link(spec.socket_path, template)
+            selector.register(link.socket, selectors.EVENT_READ, link)
+            link.ask(spec.depth)
+        _pump(selector, spec.warm_s, [])
+        waits_ns: list[int] = []
+        began_s, cpu_began_s = time.perf_counter(), cpu_s(spec.watched_pid)
+        own_began_s = time.process_time()
+        _pump(selector, spec.seconds, waits_ns)
+        own_s = time.process_time() - own_began_s
+        spent_s = cpu_s(spec.watched_pid) - cpu_began_s
+        return sample_of(waits_ns, time.perf_counter() - began_s, spent_s, own_s)
+
+
+def main() -> None:
+    """Run the load of the first argument."""
+    gc.disable()
+    spec = msgspec.json.decode(sys.argv[1], type=LoadSpec)
+    print(msgspec.json.encode(run(spec)).decode())
+
+
+if __name__ == "__main__":
+    main()

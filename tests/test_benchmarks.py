@@ -1,0 +1,181 @@
+"""The benchmarks' harness works: no timing is asserted here, for speed is shown, not tested."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import closed_loop, memory, pipelining
+from benchmarks._load import Link, Template, WrongAnswer, answer_fields, sample_of
+from benchmarks._report import Claim, Options, Report, shown
+from benchmarks._upstream import SMALL_BODY, Peer
+from vastar_client.wire import (
+    Connection,
+    ErrorClass,
+    ExecuteRequest,
+    ExecuteResponse,
+    HttpResponse,
+    PayloadFormat,
+    Role,
+    encode_http_response,
+)
+
+
+def answer(request_id: int, **fields: object) -> bytes:
+    return b"".join(
+        Connection(Role.RUNTIME).send(ExecuteResponse(request_id, **fields))  # type: ignore[arg-type]
+    )
+
+
+def good_answer(request_id: int, body: bytes = SMALL_BODY) -> bytes:
+    response = HttpResponse(200, body=body, http_version="1.1", url="http://x/")
+    payload = encode_http_response(response)
+    return answer(request_id, payload=payload, payload_format=PayloadFormat.NATIVE)
+
+
+@pytest.mark.parametrize("request_id", [0, 1, 2**40, 2**64 - 1])
+@pytest.mark.parametrize("error_class", list(ErrorClass))
+def test_the_load_reads_id_and_class_as_the_codec_does(
+    request_id: int, error_class: ErrorClass
+) -> None:
+    frame = answer(request_id, error_class=error_class, error_message="m", duration_us=7)
+    assert answer_fields(frame, 5) == (request_id, error_class)
+
+
+@pytest.mark.parametrize("json_payload", [False, True])
+def test_a_template_gives_the_same_call_under_each_id(json_payload: bool) -> None:
+    template = Template("http://127.0.0.1:1/small", json_payload=json_payload)
+    for request_id in (1, 2**40):
+        connection = Connection(Role.RUNTIME)
+        connection.receive_data(template.frame(request_id))
+        call = connection.next_event()
+        assert isinstance(call, ExecuteRequest)
+        assert (call.request_id, call.connector_name) == (request_id, "http")
+        assert b"http://127.0.0.1:1/small" in bytes(call.payload)
+
+
+@pytest.fixture
+def link(tmp_path: Path):
+    """A link of the load, and the runtime's end of it."""
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        link = Link(path, Template("http://127.0.0.1:1/small"))
+        accepted, _ = listener.accept()
+        with accepted, link.socket:
+            yield link, accepted
+
+
+def test_the_load_counts_whole_answers_and_keeps_the_rest(link) -> None:
+    load, runtime = link
+    load.ask(3)
+    waits_ns: list[int] = []
+    frames = b"".join(good_answer(request_id) for request_id in (2, 1, 3))
+    runtime.sendall(frames[:-1])
+    assert load.take(waits_ns) == 2
+    runtime.sendall(frames[-1:])
+    assert load.take(waits_ns) == 1
+    assert len(waits_ns) == 3
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        (answer(1, error_class=ErrorClass.TRANSIENT, error_message="no"), WrongAnswer),
+        (good_answer(1, b"something else"), WrongAnswer),
+        (good_answer(9), KeyError),
+    ],
+    ids=["a failure", "a wrong body", "an id that nobody asked"],
+)
+def test_the_load_refuses_a_wrong_answer(link, frame: bytes, expected: type[Exception]) -> None:
+    load, runtime = link
+    load.ask(1)
+    runtime.sendall(frame)
+    with pytest.raises(expected):
+        load.take([])
+
+
+def test_a_sample_tells_rates_and_percentiles() -> None:
+    sample = sample_of([1000 * us for us in range(100, 0, -1)], 2.0, 0.001)
+    assert (sample.requests_per_s, sample.p50_us, sample.p99_us) == (50.0, 51.0, 100.0)
+    assert sample.cpu_us == pytest.approx(10.0)
+
+
+def test_the_upstream_answers_heads_in_pieces_and_swallows_bodies() -> None:
+    peer = Peer(socket.socket())
+    with peer.socket:
+        assert peer.take(b"GET /small HTTP/1.1\r\n\r\n").endswith(SMALL_BODY)
+        assert peer.take(b"POST /sink HTTP/1.1\r\nContent-") == b""
+        assert peer.take(b"Length: 5\r\n\r\nab") == b""
+        assert peer.take(b"cde").endswith(SMALL_BODY)
+        assert peer.take(b"GET /bytes/3 HTTP/1.1\r\nhost: x\r\n\r\n").endswith(b"\r\n\r\nxxx")
+
+
+def test_a_claim_holds_on_its_side_of_the_bound() -> None:
+    assert Claim("at most", 3.0, 3.0, at_most=True).held
+    assert not Claim("at most", 3.1, 3.0, at_most=True).held
+    assert not Claim("at least", 2.9, 3.0, at_most=False).held
+    assert str(Claim("n", 2.0, 3.0, at_most=False)) == "n: 2.00 >= 3.00: NOT held"
+
+
+def test_a_report_is_a_table() -> None:
+    report = Report("r", [{"who": "a", "n": 1.5}, {"who": "bcd", "n": 1234.5}])
+    lines = [line.split() for line in report.lines()]
+    assert lines[1:] == [["who", "n"], ["a", "1.50"], ["bcd", "1,234"]]
+    assert shown(-250.0) == "-250"
+
+
+def test_the_list_names_every_module_of_the_room(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([]) == 0
+    listed = {line.split()[0] for line in capsys.readouterr().out.splitlines()}
+    room = Path(command.__file__).parent
+    assert listed == {p.stem for p in room.glob("*.py") if p.stem[0] != "_"} | {"all"}
+
+
+def test_an_unknown_name_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["closed_lop"]) == 2
+    assert "closed_loop" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bad", ["0", "-1", "x"])
+def test_options_that_mean_nothing_are_refused(bad: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(["memory", "--rounds", bad])
+    assert ended.value.code == 2
+
+
+def test_the_command_exits_by_its_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claims = [Claim("c", 1.0, 2.0, at_most=True)]
+    monkeypatch.setattr(memory, "run", lambda _options: Report("memory", [], claims))
+    path = tmp_path / "out.json"
+    assert command.main(["memory", "--json", str(path)]) == 0
+    assert json.loads(path.read_bytes())["reports"][0]["claims"][0]["measured"] == 1.0
+    claims.append(Claim("d", 3.0, 2.0, at_most=True))
+    assert command.main(["memory"]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="figures come from /proc")
+def test_every_benchmark_runs() -> None:
+    short = Options(seconds=0.2, rounds=1)
+    shapes = {row["shape"] for row in closed_loop.run(short).rows}
+    assert shapes == {shape.name for shape in closed_loop.SHAPES}
+    assert [row["who"] for row in pipelining.run(short).rows] == ["at once", "one by one"]
+    assert len(memory.run(short).rows) == 4
+
+
+def test_the_room_needs_no_other_process_to_be_listed() -> None:
+    """Listing starts no runtime: it must work where none can run."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks"],
+        cwd=Path(command.__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "closed_loop" in done.stdout
