@@ -280,6 +280,13 @@ def test_a_vtable_may_lie_behind_its_table() -> None:
     assert codec.decode_message(MessageType.KEEP_ALIVE, flatbuffer) == wire.KeepAlive(ID)
 
 
+def test_a_vtable_may_lie_at_the_first_byte() -> None:
+    """Where the root offset, read as two sizes, happens to be one."""
+    root = 0x0004_0004
+    flatbuffer = struct.pack("<I", root) + bytes(root - 4) + struct.pack("<i", root)
+    assert codec.decode_message(MessageType.KEEP_ALIVE, flatbuffer) == wire.KeepAlive(0)
+
+
 def test_an_empty_table_is_all_defaults() -> None:
     flatbuffer = struct.pack("<IHHi", 8, 4, 4, 4)
     assert codec.decode_message(MessageType.CREDIT_UPDATE, flatbuffer) == wire.CreditUpdate()
