@@ -27,14 +27,15 @@ import attrs
 from attrs.validators import ge, gt, le, optional
 
 from vastar_runtime.policy.modes import Mode
+from vastar_runtime.policy.verdicts import Refused, Scope
 from vastar_runtime.policy.window import RollingWindow
 
 __all__ = [
     "TRANSITIONS",
+    "Admission",
     "Breaker",
     "BreakerSettings",
     "Change",
-    "CircuitOpen",
     "Evidence",
     "Permit",
     "State",
@@ -151,19 +152,7 @@ class Permit:
         return self.lease > 0
 
 
-@attrs.frozen
-class CircuitOpen:
-    """A refusal.
-
-    Attributes:
-        retry_after_s: when the next probe may pass, as far as is known now.
-    """
-
-    state: State
-    retry_after_s: float
-
-
-Admission: TypeAlias = Permit | CircuitOpen
+Admission: TypeAlias = Permit | Refused
 
 # Looking up a member of an Enum costs more than the comparison it is for (Python 3.11).
 _CLOSED: Final = State.CLOSED
@@ -175,16 +164,18 @@ _DOUBLINGS: Final = 64
 """More than any pair of times needs, and floats do not overflow."""
 
 
-@attrs.define(init=False)
+@attrs.define(init=False, eq=False)
 class Breaker:
     """One circuit. `now_s` is a monotonic clock, `random_ratio` uniform over [0, 1).
 
     Attributes:
+        scope: whose calls share it, for refusals.
         state: where it stands; only `admit` and `report` change it.
         generation: how many transitions there have been.
         in_flight: permits that have not come back, of whatever generation.
     """
 
+    scope: Scope
     state: State
     generation: int
     in_flight: int
@@ -198,8 +189,9 @@ class Breaker:
     _leases_given: int
     _probe_successes: int
 
-    def __init__(self, settings: BreakerSettings) -> None:
+    def __init__(self, settings: BreakerSettings, scope: Scope = Scope.ORIGIN) -> None:
         self._settings = settings
+        self.scope = scope
         self.state = State.CLOSED
         self.generation = self.in_flight = self._openings = self._leases_given = 0
         self._open_until_s = 0.0
@@ -212,14 +204,17 @@ class Breaker:
             self._window = _empty_window(settings)
 
     def admit(self, now_s: float) -> Admission:
-        """Whether an attempt may go out now. A permit must come back through `report`."""
+        """Whether an attempt may go out now. A permit must come back through `report`.
+
+        A refusal's `retry_after_s` is when the next probe may pass, as far as is known now.
+        """
         if self.state is _CLOSED:
             self.in_flight += 1
             return self._closed_permit
         transition = None
         if self.state is State.OPEN:
             if now_s < self._open_until_s:
-                return CircuitOpen(State.OPEN, self._open_until_s - now_s)
+                return self._refusal(self._open_until_s - now_s, "the circuit is open")
             transition = self._change(Change.OPEN_TIME_OVER)
             self._lease_ends_s, self._probe_successes = {}, 0
         return self._probe(now_s, transition)
@@ -297,11 +292,15 @@ class Breaker:
         leases = {nth: ends_s for nth, ends_s in self._lease_ends_s.items() if now_s < ends_s}
         self._lease_ends_s = leases
         if len(leases) >= self._settings.probes:
-            return CircuitOpen(State.HALF_OPEN, min(leases.values()) - now_s)
+            wait_s = min(leases.values()) - now_s
+            return self._refusal(wait_s, "the circuit is half-open, and its probe is under way")
         self._leases_given += 1
         leases[self._leases_given] = now_s + self._settings.probe_lease_s
         self.in_flight += 1
         return Permit(self.generation, self._leases_given, transition)
+
+    def _refusal(self, wait_s: float, reason: str) -> Refused:
+        return Refused("circuit_breaker", self.scope, wait_s, reason)
 
     def _judge_probe(
         self, lease: int, evidence: Evidence, now_s: float, random_ratio: float

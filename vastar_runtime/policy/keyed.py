@@ -32,7 +32,7 @@ Key = TypeVar("Key", bound=Hashable)
 Machine = TypeVar("Machine")
 
 
-@attrs.define
+@attrs.define(eq=False)
 class _Slot(Generic[Machine]):
     machine: Machine
     used_at_s: float
