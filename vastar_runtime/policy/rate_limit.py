@@ -6,12 +6,13 @@ that lets through at most `burst + window x limit / period_s`, with no seam betw
 
 **Reservations.** What a call costs may be known later (tokens), or turn out to be nothing (another
 policy refused). So `decide` charges at once, in the step that checks, and `settle` or `refund`
-gives back what was not used. Giving back is where limiters leak: a bucket that was full in between
-would have spilled what is given back. Hence two arrival times: `_granted_s`, charged when a call is
-let through, and `_spent_s`, charged when it settles, as if nothing were under way. A refund moves
-the first back, but never before the second plus all that is still held: what would have spilled
-stays lost. So whatever is given back in whatever order, the calls that were really made keep to
-the bound, in three numbers a key and O(1) a step.
+gives back what was not used. Giving back is where limiters leak: a bucket that would have been full
+without the call would have spilled, and what was spilled cannot come back. Hence two arrival times:
+`_granted_s`, charged when a call is let through, and `_spent_s`, charged when it settles, as if
+nothing were under way. While the second lies in the past the bucket spills; what it spilled since
+a call began is taken off what that call gives back, once. So whatever is given back in whatever
+order, the calls that were really made keep to the bound, a call that gives back at once gives back
+all, and a step is O(1) on four numbers.
 
 **Waiting.** A call that does not fit may wait in line. It is charged when it is let through, not
 when it queues, so a waiter that leaves costs nothing and those behind it move up. Nobody overtakes
@@ -67,7 +68,7 @@ class RateLimitSettings:
 
     @interval_s.default
     def _one_unit(self) -> float:
-        return self.period_s / self.limit
+        return self.period_s / max(self.limit, 1)  # validators run after this
 
     @burst_s.default
     def _whole_burst(self) -> float:
@@ -89,10 +90,12 @@ class Allowed:
 
     Attributes:
         cost: what was charged.
+        spilled_s: what the bucket had spilled until then; the limiter's own.
         is_settled: whether it was settled or refunded; the limiter sets it.
     """
 
     cost: int
+    spilled_s: float = 0.0
     is_settled: bool = False
 
 
@@ -117,14 +120,15 @@ Verdict: TypeAlias = Allowed | Waiting | Refused
 
 
 class RateLimiter:
-    """The limiter of one key. `now_s` is a monotonic clock: it never goes back."""
+    """The limiter of one key. `now_s` is a monotonic clock: it never goes back, nor below zero."""
 
-    __slots__ = ("_granted_s", "_held", "_line", "_queued", "_settings", "_spent_s")
+    __slots__ = ("_granted_s", "_held", "_line", "_queued", "_settings", "_spent_s", "_spilled_s")
 
     def __init__(self, settings: RateLimitSettings) -> None:
         self._settings = settings
-        self._granted_s = -math.inf
-        self._spent_s = -math.inf
+        self._granted_s = 0.0
+        self._spent_s = 0.0
+        self._spilled_s = 0.0
         self._held = 0
         self._queued = 0
         self._line: OrderedDict[Waiting, None] | None = None
@@ -147,7 +151,7 @@ class RateLimiter:
     def available(self, now_s: float) -> float:
         """What could be spent at once; negative when in debt. Looking changes nothing."""
         debt_s = max(self._granted_s - now_s, 0.0)
-        return (self._settings.burst_s - debt_s) / self._settings.interval_s
+        return self._settings.max_cost - debt_s / self._settings.interval_s
 
     def is_droppable(self, now_s: float) -> bool:
         """Whether a new machine would decide the same: not in debt, none under way or in line."""
@@ -168,9 +172,11 @@ class RateLimiter:
         # Not max(): calling it takes a fifth of this step.
         charged_s = granted_s + charge_s if granted_s > now_s else now_s + charge_s
         if not self._line and charged_s - now_s <= settings.burst_s + settings.tolerance_s:
+            if self._spent_s < now_s:
+                self._spill(now_s)
             self._granted_s = charged_s
             self._held += cost
-            return Allowed(cost)
+            return Allowed(cost, self._spilled_s)
         if not cost:
             return Allowed(0)
         return self._line_up(now_s, cost, give_up_at_s)
@@ -197,10 +203,11 @@ class RateLimiter:
             if self._head_at_s(now_s) > now_s:
                 break
             self._leave_line(head)
+            self._spill(now_s)
             charge_s = head.cost * self._settings.interval_s
             self._granted_s = max(self._granted_s, now_s) + charge_s
             self._held += head.cost
-            head.permit = Allowed(head.cost)
+            head.permit = Allowed(head.cost, self._spilled_s)
             granted.append(head)
         return granted
 
@@ -230,22 +237,35 @@ class RateLimiter:
         permit.is_settled = True
         settings = self._settings
         interval_s = settings.interval_s
-        spent = permit.cost if used is None else max(used, 0)
+        cost = permit.cost
+        used = cost if used is None else max(used, 0)
+        self._spill(now_s)
         granted_s = max(self._granted_s, now_s)
-        if spent > permit.cost:
+        if used > cost:
             deepest_s = max(granted_s, now_s + 2 * settings.burst_s)
-            granted_s = min(granted_s + (spent - permit.cost) * interval_s, deepest_s)
-        self._held -= permit.cost
-        spent_s = max(self._spent_s, now_s) + spent * interval_s
-        self._granted_s = min(granted_s, spent_s + self._held * interval_s)
-        self._spent_s = min(spent_s, self._granted_s)
+            granted_s = min(granted_s + (used - cost) * interval_s, deepest_s)
+        elif used < cost:
+            # What is held but could not all come back any more, and this call's part in that.
+            lost_s = self._held * interval_s - (granted_s - self._spent_s)
+            lost_s = max(min(lost_s, self._spilled_s - permit.spilled_s), 0.0)
+            granted_s -= max((cost - used) * interval_s - lost_s, 0.0)
+        self._held -= cost
+        self._granted_s = granted_s
+        self._spent_s = min(self._spent_s + used * interval_s, granted_s)
 
     def change(self, now_s: float, settings: RateLimitSettings) -> None:
         """Go on under other settings: what was spent stays spent, those in line stay in line."""
         scale = settings.interval_s / self._settings.interval_s
         self._granted_s = now_s + max(self._granted_s - now_s, 0.0) * scale
-        self._spent_s = now_s + max(self._spent_s - now_s, 0.0) * scale
+        self._spill(now_s)
+        self._spent_s = now_s + (self._spent_s - now_s) * scale
         self._settings = settings
+
+    def _spill(self, now_s: float) -> None:
+        """Bring what was really spent up to `now_s`, and count what ran over."""
+        if self._spent_s < now_s:
+            self._spilled_s += now_s - self._spent_s
+            self._spent_s = now_s
 
     def _line_up(self, now_s: float, cost: int, give_up_at_s: float) -> Waiting | Refused:
         settings = self._settings
