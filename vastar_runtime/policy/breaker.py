@@ -261,7 +261,8 @@ class Breaker:
         if self.in_flight:
             return False
         if self.state is State.CLOSED:
-            return self._window.totals(now_s)[1] == 0
+            window = self._window
+            return not window.failures or not window.totals(now_s)[1]
         return now_s >= self._open_until_s + self._settings.open_max_s
 
     def _count(self, evidence: Evidence, now_s: float) -> bool:

@@ -99,13 +99,15 @@ class KeyedStore(Generic[Key, Machine]):
 
     def _turn(self, now_s: float, at_most: int, coming: int) -> None:
         """Move the hand over `at_most` keys: drop the idle ones, and some more under pressure."""
+        slots = self._slots
         taken = [self._hand.popleft() for _ in range(min(at_most, len(self._hand)))]
-        spare = [key for key in taken if self._is_droppable(self._slots[key].machine, now_s)]
-        # A stable sort: of those used at one time the one that came first goes first.
-        spare.sort(key=lambda key: self._slots[key].used_at_s)
-        excess = len(self._slots) + coming - self._max_keys
-        for nth, key in enumerate(spare):
-            is_idle = now_s - self._slots[key].used_at_s >= self._idle_s
-            if is_idle or nth < min(excess, _DROPPED_UNDER_PRESSURE):
-                del self._slots[key]
-        self._hand.extend(key for key in taken if key in self._slots)
+        wanted = min(len(slots) + coming - self._max_keys, _DROPPED_UNDER_PRESSURE)
+        # Of those used at one time the one under the hand first goes first: the sort is stable.
+        by_use = sorted(taken, key=lambda key: slots[key].used_at_s) if wanted > 0 else taken
+        for key in by_use:
+            slot = slots[key]
+            is_idle = now_s - slot.used_at_s >= self._idle_s
+            if (is_idle or wanted > 0) and self._is_droppable(slot.machine, now_s):
+                del slots[key]
+                wanted -= 1
+        self._hand.extend(key for key in taken if key in slots)
