@@ -56,9 +56,9 @@ class Hint:
 _PROBABLE: Final = (b"x-ratelimit-", b"anthropic-ratelimit-", b"ratelimit")
 _MAX_VALUE_BYTES: Final = 1024
 _MAX_RESET_S: Final = 31 * 24 * 3600.0
-_COUNT: Final = re.compile(r"\d{1,12}")
-_SECONDS: Final = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
-_DURATION_PART: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|us|µs|ns|s|m|h|d)")
+_COUNT: Final = re.compile(r"[0-9]{1,12}")
+_SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_DURATION_PART: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|us|µs|ns|s|m|h|d)")
 _SECONDS_PER: Final = {
     "d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0,
     "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9,
@@ -68,7 +68,7 @@ _ITEM: Final = re.compile(
     r'\s*("(?:[^"\\]|\\.)*"|[^\s",;=]+)((?:\s*;[^",;]*(?:"[^"]*")?)*)\s*(?:,|$)'
 )
 _PARAMETER: Final = re.compile(r';\s*([a-z*][a-z0-9_.*-]*)=("[^"]*"|[^\s;,"]*)')
-_DRAFT_7: Final = re.compile(r"(limit|remaining|reset)\s*=\s*(\d{1,12})")
+_DRAFT_7: Final = re.compile(r"(limit|remaining|reset)\s*=\s*([0-9]{1,12})")
 
 
 def read_hints(headers: Iterable[tuple[bytes, bytes]], wall_now_s: float) -> tuple[Hint, ...]:
