@@ -1,16 +1,30 @@
-"""The circuit breaker, state by state; against a model it stands in `test_breaker_model`."""
+"""The circuit breaker's rules, one by one.
+
+`test_breaker_table` holds every situation with every input, `test_breaker_model` the whole against
+a model.
+"""
 
 import math
-from collections.abc import Callable
-from itertools import product
 
 import attrs
 import pytest
 
+from tests.support.circuits import (
+    NO_JITTER,
+    SETTINGS,
+    call,
+    closed,
+    let,
+    make,
+    open_time_over,
+    opened,
+    probe_expired,
+    probe_given_back,
+    probing,
+    trip,
+)
 from vastar_runtime.policy.breaker import (
-    TRANSITIONS,
     Breaker,
-    BreakerSettings,
     Change,
     Evidence,
     Permit,
@@ -18,198 +32,6 @@ from vastar_runtime.policy.breaker import (
     Transition,
 )
 from vastar_runtime.policy.verdicts import Refused, Scope
-
-SETTINGS = BreakerSettings()
-NO_JITTER = 1.0
-"""The random number that leaves the whole time open."""
-
-Situation = tuple[Breaker, Permit | None, Permit | None, float]
-"""A breaker, a permit of its generation, one of an older generation, and the time."""
-
-
-def make(**changes: object) -> Breaker:
-    return Breaker(attrs.evolve(SETTINGS, **changes))
-
-
-def let(breaker: Breaker, now_s: float) -> Permit:
-    permit = breaker.admit(now_s)
-    assert isinstance(permit, Permit)
-    return permit
-
-
-def call(breaker: Breaker, evidence: Evidence, now_s: float = 0.0) -> Transition | None:
-    return breaker.report(let(breaker, now_s), evidence, now_s, NO_JITTER)
-
-
-def trip(breaker: Breaker, now_s: float = 0.0) -> Transition:
-    for _ in range(breaker._settings.no_answer_run - 1):
-        assert call(breaker, Evidence.NO_ANSWER, now_s) is None
-    opened = call(breaker, Evidence.NO_ANSWER, now_s)
-    assert opened is not None
-    return opened
-
-
-# Every situation with every input.
-
-
-def closed() -> Situation:
-    breaker = make()
-    return breaker, let(breaker, 0.0), None, 0.0
-
-
-def at_the_brink() -> Situation:
-    """One more counted call trips it, whatever it was: 19 of 19 failed."""
-    breaker = make()
-    for _ in range(19):
-        call(breaker, Evidence.FAILURE)
-    return breaker, let(breaker, 0.0), None, 0.0
-
-
-def opened() -> Situation:
-    breaker = make()
-    stale = let(breaker, 0.0)
-    trip(breaker)
-    return breaker, None, stale, 4.9
-
-
-def open_time_over() -> Situation:
-    breaker, _, stale, _ = opened()
-    return breaker, None, stale, 5.0
-
-
-def probing() -> Situation:
-    breaker, _, stale, now_s = open_time_over()
-    return breaker, let(breaker, now_s), stale, now_s + 29.9
-
-
-def probe_expired() -> Situation:
-    breaker, probe, stale, now_s = probing()
-    return breaker, probe, stale, now_s + 0.1
-
-
-def probe_given_back() -> Situation:
-    breaker, probe, stale, now_s = probing()
-    assert probe is not None
-    breaker.report(probe, Evidence.NONE, now_s, NO_JITTER)
-    return breaker, None, stale, now_s
-
-
-def closed_again() -> Situation:
-    breaker, probe, stale, now_s = probing()
-    assert probe is not None
-    breaker.report(probe, Evidence.SUCCESS, now_s, NO_JITTER)
-    return breaker, let(breaker, now_s), stale, now_s
-
-
-SITUATIONS: list[Callable[[], Situation]] = [
-    closed,
-    at_the_brink,
-    opened,
-    open_time_over,
-    probing,
-    probe_expired,
-    probe_given_back,
-    closed_again,
-]
-
-ADMITS: dict[Callable[[], Situation], tuple[bool, State]] = {
-    closed: (True, State.CLOSED),
-    at_the_brink: (True, State.CLOSED),
-    opened: (False, State.OPEN),
-    open_time_over: (True, State.HALF_OPEN),
-    probing: (False, State.HALF_OPEN),
-    probe_expired: (True, State.HALF_OPEN),
-    probe_given_back: (True, State.HALF_OPEN),
-    closed_again: (True, State.CLOSED),
-}
-
-CHANGES = {
-    **{(at_the_brink, evidence): Change.TRIPPED for evidence in Evidence},
-    (at_the_brink, Evidence.ANSWERED): None,
-    (at_the_brink, Evidence.THROTTLED): None,
-    (at_the_brink, Evidence.NONE): None,
-    **{
-        (situation, evidence): change
-        for situation in (probing, probe_expired)
-        for evidence, change in {
-            Evidence.SUCCESS: Change.PROBE_SUCCEEDED,
-            Evidence.ANSWERED: Change.PROBE_SUCCEEDED,
-            Evidence.FAILURE: Change.PROBE_FAILED,
-            Evidence.NO_ANSWER: Change.PROBE_FAILED,
-            Evidence.THROTTLED: Change.PROBE_FAILED,
-            Evidence.NONE: None,
-        }.items()
-    },
-}
-"""What a report of the state's own generation changes; nothing where it is not listed."""
-
-
-@pytest.mark.parametrize("situation", SITUATIONS)
-def test_admit_in_every_situation(situation):
-    breaker, _, _, now_s = situation()
-    before, generation, in_flight = breaker.state, breaker.generation, breaker.in_flight
-    passes, after = ADMITS[situation]
-    admission = breaker.admit(now_s)
-    assert isinstance(admission, Permit) is passes
-    assert breaker.state is after
-    assert breaker.in_flight == in_flight + passes
-    assert breaker.generation == generation + (before is not after)
-    if isinstance(admission, Permit):
-        assert admission.is_probe is (after is State.HALF_OPEN)
-        expected = Transition(before, Change.OPEN_TIME_OVER, after) if before is not after else None
-        assert admission.transition == expected
-    else:
-        assert admission.retry_after_s == pytest.approx(0.1)
-
-
-@pytest.mark.parametrize(("situation", "evidence"), list(product(SITUATIONS, Evidence)))
-def test_report_of_the_own_generation_in_every_situation(situation, evidence):
-    breaker, permit, _, now_s = situation()
-    if permit is None:
-        assert breaker.state is not State.CLOSED, "only here no permit can be out"
-        return
-    before, generation, in_flight = breaker.state, breaker.generation, breaker.in_flight
-    change = CHANGES.get((situation, evidence))
-    transition = breaker.report(permit, evidence, now_s, NO_JITTER)
-    assert breaker.in_flight == in_flight - 1
-    if change is None:
-        assert transition is None
-        assert (breaker.state, breaker.generation) == (before, generation)
-    else:
-        assert transition is not None
-        assert (transition.before, transition.change) == (before, change)
-        assert transition.after is breaker.state is TRANSITIONS[before][change]
-        assert breaker.generation == generation + 1
-
-
-@pytest.mark.parametrize(("situation", "evidence"), list(product(SITUATIONS, Evidence)))
-def test_report_of_an_older_generation_in_every_situation(situation, evidence):
-    breaker, _, stale, now_s = situation()
-    if stale is None:
-        assert breaker.generation == 0, "only here there is no older generation"
-        return
-
-    def everything() -> dict[str, object]:
-        seen = {name.name: getattr(breaker, name.name) for name in attrs.fields(Breaker)}
-        seen["_lease_ends_s"] = dict(breaker._lease_ends_s)
-        seen["_window"] = attrs.astuple(breaker._window)
-        return seen
-
-    before = everything()
-    assert breaker.report(stale, evidence, now_s, NO_JITTER) is None
-    assert everything() == {**before, "in_flight": breaker.in_flight}
-    assert breaker.in_flight == before["in_flight"] - 1
-
-
-def test_the_table_is_the_one_that_everybody_draws():
-    drawn = {(a, b) for a, changes in TRANSITIONS.items() for b in changes.values()}
-    assert drawn == {
-        (State.CLOSED, State.OPEN),
-        (State.OPEN, State.HALF_OPEN),
-        (State.HALF_OPEN, State.CLOSED),
-        (State.HALF_OPEN, State.OPEN),
-    }
-
 
 # Tripping.
 
