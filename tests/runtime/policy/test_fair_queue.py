@@ -63,6 +63,17 @@ def test_a_weight_is_so_many_turns_in_a_row():
     assert drain(queue, 8) == ["H", "H", "H", "l0", "H", "H", "H", "l1"]
 
 
+def test_who_is_parked_saves_no_turns():
+    queue = FairQueue()
+    for _ in range(6):
+        push(queue, ("heavy", "w", "o"), "H", tenant_weight=3)
+        push(queue, ("light", "w", "o"), "l")
+    assert drain(queue, 1) == ["H"]
+    queue.park_tenant("heavy")
+    queue.unpark_tenant("heavy")
+    assert drain(queue, 5) == ["l", "H", "H", "H", "l"]
+
+
 def test_a_tenant_has_its_own_line_and_only_that_is_full():
     queue = FairQueue()
     for _ in range(3):

@@ -189,6 +189,27 @@ def test_what_a_full_bucket_would_have_spilled_does_not_come_back():
     assert limiter.available(0.9) == pytest.approx(1.0)
 
 
+def test_what_was_spilled_is_taken_off_once_and_not_from_each_that_was_under_way():
+    """One was spilled in the second that both were under way: without them it would be full."""
+    limiter = RateLimiter(RateLimitSettings(limit=1, period_s=1.0, burst=2))
+    one, other = allowed(limiter.decide(0.0)), allowed(limiter.decide(0.0))
+    limiter.refund(1.0, one)
+    assert limiter.available(1.0) == pytest.approx(1)
+    limiter.refund(1.0, other)
+    assert limiter.available(1.0) == pytest.approx(2)
+
+
+def test_a_call_that_settles_late_hides_no_spilling_from_later_ones():
+    """The bucket is full at 2 s although a call settles then: it was charged long ago."""
+    limiter = RateLimiter(RateLimitSettings(limit=1, period_s=1.0, burst=2))
+    slow = allowed(limiter.decide(0.0, 2))
+    limiter.settle(2.0, slow)
+    later = allowed(limiter.decide(2.0))
+    allowed(limiter.decide(3.0, 2))
+    limiter.refund(3.0, later)
+    assert limiter.available(3.0) == pytest.approx(0)
+
+
 def test_what_a_busy_bucket_lent_comes_back_whole_even_after_a_long_time():
     limiter = RateLimiter(TEN)
     limiter.settle(0.0, allowed(limiter.decide(0.0, 5)))

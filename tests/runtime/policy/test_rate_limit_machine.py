@@ -83,6 +83,9 @@ class LimiterMachine(RuleBasedStateMachine):
         elif isinstance(verdict, Waiting):
             assert cost <= self.settings.max_cost
             assert verdict.at_s <= give_up_at_s
+            ahead = sum(place.cost for place in self.line) + cost - before
+            told_after = (verdict.at_s - self.now_s) / self.settings.interval_s
+            assert abs(told_after - max(ahead, 0)) < SLACK
             self.line.append(verdict)
             assert len(self.line) <= self.settings.max_waiting
         else:
