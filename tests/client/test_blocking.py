@@ -146,13 +146,20 @@ def test_sixteen_threads_share_one_client(client, fake):
     assert len(fake._peers) == 1
 
 
-def test_threads_that_open_together_make_one_connection(fake):
-    client = RuntimeClient(fake.config)
+def test_threads_that_open_together_make_one_connection():
+    fake = FakeRuntime(echo)
+    dials = []
+
+    async def dial():
+        dials.append(1)
+        return await fake.dial()
+
+    client = RuntimeClient(dial=dial)
     threads = [in_thread(client.connect) for _ in range(8)]
     for thread, _ in threads:
         thread.join()
     assert [caught for _, (caught,) in threads] == [None] * 8
-    assert len(fake._peers) == 1
+    assert dials == [1]
     client.close()
 
 
