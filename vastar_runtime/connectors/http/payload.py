@@ -7,6 +7,7 @@ JSON keys and their rules are those of the published runtime (PROTOCOL.md sectio
 import json
 from base64 import b64decode
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -69,6 +70,7 @@ class _JsonPayload(msgspec.Struct):
 
 
 _JSON_DECODER: Final = msgspec.json.Decoder(_JsonPayload)
+_TOO_DEEP: Final = "arrays and objects are nested too deeply"
 
 
 def parse_payload(payload: Buffer, payload_format: PayloadFormat) -> HttpCall:
@@ -128,7 +130,17 @@ def _decode_json(payload: Buffer) -> _JsonPayload:
             raise InvalidCall("Missing required field: url") from None
         raise InvalidCall(f"Invalid HTTP params: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidCall(f"Invalid HTTP params: {error}") from None
+        raise InvalidCall(f"Invalid HTTP params: {_problem(payload, error)}") from None
+    except RecursionError:
+        raise InvalidCall(f"Invalid HTTP params: {_TOO_DEEP}") from None
+
+
+def _problem(payload: Buffer, error: Exception) -> str:
+    """What is wrong with the JSON; `msgspec` says "truncated" of half a surrogate pair, too."""
+    with suppress(ValueError, RecursionError):
+        if "truncated" in str(error) and json.loads(bytes(payload)):
+            return "a \\u escape from d800 to dfff without its other half is not text"
+    return str(error)
 
 
 def _required_url(url: str | None) -> str:
@@ -154,17 +166,33 @@ def _none_if_empty(body: Any) -> Any:
 def _json_body(fields: _JsonPayload) -> bytes | None:
     """The body's bytes: text as UTF-8, any other JSON value as its compact text, keys sorted."""
     raw = bytes(fields.body)
+    absent = not raw or raw == b"null"
     if fields.body_base64 is not None:
-        if raw:
+        if not absent:
             raise InvalidCall("Invalid HTTP params: body and body_base64 are both set; give one")
         return _decode_base64(fields.body_base64) or None
-    if not raw or raw == b"null":
+    if absent:
         return None
-    if raw.startswith(b'"'):
-        text: str = msgspec.json.decode(raw)
-        return text.encode(errors="surrogatepass") or None
-    value = json.loads(raw)
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    try:
+        if raw.startswith(b'"'):
+            return msgspec.json.decode(raw, type=str).encode() or None
+        return _compact(str(raw, "utf-8"))
+    except UnicodeDecodeError as error:  # `msgspec.Raw` looks at the structure only
+        raise InvalidCall(f"Invalid HTTP params: body: {error}") from None
+    except RecursionError:
+        raise InvalidCall(f"Invalid HTTP params: body: {_TOO_DEEP}") from None
+    except ValueError:
+        raise InvalidCall(
+            "Invalid HTTP params: body: a number is out of range; send it as text"
+        ) from None
+
+
+def _compact(text: str) -> bytes:
+    """The JSON `text` without blanks, keys sorted."""
+    value = json.loads(text)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def _decode_base64(text: str) -> bytes:
@@ -181,7 +209,7 @@ def _encode_query(query: dict[str, Any]) -> str:
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, (dict, list)):
                 raise InvalidCall(
-                    f"Invalid HTTP params: query.{key} is nested; expected text, a number, "
+                    f"Invalid HTTP params: query.{key[:60]} is nested; expected text, a number, "
                     "true, false or a list of these"
                 )
             if item is not None:
