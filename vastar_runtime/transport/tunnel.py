@@ -56,6 +56,7 @@ async def _connect(channel: Channel, proxy: Proxy, origin: Origin) -> None:
         b"CONNECT",
         httpcore.URL(scheme=b"http", host=proxy.host.encode(), port=proxy.port, target=authority),
         headers=[(b"host", authority), *proxy.headers],
+        content=_NoBody(),
     )
     connection = httpcore.AsyncHTTP11Connection(
         httpcore.Origin(b"http", proxy.host.encode(), proxy.port), _stream_over(channel)
@@ -68,6 +69,16 @@ async def _connect(channel: Channel, proxy: Proxy, origin: Origin) -> None:
         raise ProxyFailure("the proxy wants authentication (407)")
     if not _OK <= response.status < _MULTIPLE_CHOICES:
         raise ProxyFailure(f"the proxy refused CONNECT with status {response.status}")
+
+
+class _NoBody:
+    """No body. httpcore's own is an async generator, which a cancellation leaves unfinished."""
+
+    def __aiter__(self) -> "_NoBody":
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise StopAsyncIteration
 
 
 def _stream_over(channel: Channel) -> "httpcore.AsyncNetworkStream":
