@@ -1,13 +1,8 @@
 """The fenced blocks of a Markdown page as tests: which are run together, and what they must print.
 
-A page marks what is special in an HTML comment on the line (or lines) before a block:
-
-    <!-- sequence: NAME -->        shares its names with the earlier blocks of that sequence
-    <!-- output varies: REASON --> what it prints is not compared
-    <!-- not run: REASON -->       it only has to compile
-
-A ```text block right behind a ```python block is what that block prints; a block without one prints
-nothing.
+`<!-- sequence: NAME -->` on the line before a block lets it share the names of the earlier blocks
+of that sequence. A ```text block right behind a ```python block is what that block prints; a block
+without one prints nothing. There is no mark for a block that is not run.
 """
 
 import inspect
@@ -23,20 +18,22 @@ import attrs
 __all__ = ["Fence", "Snippet", "fences", "missing_messages", "run", "sequences"]
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_MARKS = re.compile(r"(?:^<!-- [^\n]* -->\n)+\Z", re.MULTILINE)
-_MARK = re.compile(r"^<!-- ([a-z ]+): (.+) -->$", re.MULTILINE)
-_KNOWN_MARKS = {"sequence", "output varies", "not run"}
+_SEQUENCE = re.compile(r"^<!-- sequence: (\w+) -->\n\Z", re.MULTILINE)
 
 
 @attrs.frozen
 class Fence:
-    """One fenced block: its language, its text, the line of its first line, the marks before it."""
+    """One fenced block.
+
+    Attributes:
+        line: of its first line of text, in the page.
+        before: what is between it and the block before.
+    """
 
     language: str
     text: str
     line: int
-    marks: dict[str, str]
-    gap_before: str
+    before: str
 
 
 @attrs.frozen
@@ -45,7 +42,7 @@ class Snippet:
 
     path: Path
     fence: Fence
-    prints: str | None
+    prints: str
 
     @property
     def code(self) -> Any:
@@ -59,13 +56,8 @@ def fences(path: Path) -> list[Fence]:
     page = path.read_text(encoding="utf-8")
     found, end = [], 0
     for match in _FENCE.finditer(page):
-        before = page[end : match.start()]
-        comment = _MARKS.search(before)
-        marks = dict(_MARK.findall(comment[0])) if comment else {}
-        unknown = marks.keys() - _KNOWN_MARKS
-        assert not unknown, f"{path.name}: unknown marks {unknown}"
         line = page.count("\n", 0, match.start()) + 2
-        found.append(Fence(match[1], match[2], line, marks, before))
+        found.append(Fence(match[1], match[2], line, page[end : match.start()]))
         end = match.end()
     return found
 
@@ -75,16 +67,16 @@ def _snippets(path: Path) -> Iterator[Snippet]:
     for block, after in zip(blocks, [*blocks[1:], None], strict=True):
         if block.language != "python":
             continue
-        shown = after is not None and after.language == "text" and not after.gap_before.strip()
-        prints = after.text if shown and after is not None else ""
-        yield Snippet(path, block, None if "output varies" in block.marks else prints)
+        shows = after is not None and after.language == "text" and not after.before.strip()
+        yield Snippet(path, block, after.text if after is not None and shows else "")
 
 
 def sequences(path: Path) -> dict[str, list[Snippet]]:
     """The Python blocks of a page, those of a sequence together, the others each alone."""
     found: dict[str, list[Snippet]] = {}
     for snippet in _snippets(path):
-        name = snippet.fence.marks.get("sequence", f"line {snippet.fence.line}")
+        named = _SEQUENCE.search(snippet.fence.before)
+        name = named[1] if named else f"line {snippet.fence.line}"
         found.setdefault(name, []).append(snippet)
     return found
 
@@ -94,17 +86,14 @@ def run(snippets: list[Snippet]) -> None:
     names: dict[str, Any] = {"__name__": "__main__"}
     for snippet in snippets:
         known = set(names)
-        code = snippet.code
-        if "not run" in snippet.fence.marks:
-            continue
         printed = io.StringIO()
         with redirect_stdout(printed):
-            exec(code, names)  # running what the page shows is the point
+            exec(snippet.code, names)  # running what the page shows is the point
             for name in names.keys() - known:
                 if name.startswith("test_") and inspect.isfunction(names[name]):
                     names[name]()
         said = printed.getvalue()
-        if snippet.prints is not None and said != snippet.prints:
+        if said != snippet.prints:
             place = f"{snippet.path.name}:{snippet.fence.line}"
             raise AssertionError(f"{place} prints\n{said}\nand is said to print\n{snippet.prints}")
 
