@@ -61,6 +61,11 @@ _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical
 _MAX_TEXT_CHARS: Final = 8192
 """A value in a line: a traceback fits, a body does not."""
 
+_harmless: Final[set[str]] = set()
+"""The origin of a call is a URL, which takes 10 us to look through, in the line of every call."""
+_MAX_HARMLESS: Final = 1024
+_MAX_HARMLESS_CHARS: Final = 256
+
 _SCALARS: Final = frozenset({int, float, bool, type(None)})
 
 _OWN_KEYS: Final = frozenset({"event", "level", "timestamp", "exception"})
@@ -184,7 +189,8 @@ def redact_event(_logger: object, _method: str, event: _Event) -> _Event:
     for key, value in event.items():
         kind = type(value)
         if kind is str:
-            texts.append(value)
+            if value not in _harmless:
+                texts.append(value)
             if key not in _OWN_KEYS and is_secret_header(key):
                 event[key] = REDACTED
         elif kind not in _SCALARS:
@@ -193,8 +199,20 @@ def redact_event(_logger: object, _method: str, event: _Event) -> _Event:
     if len(joined) > _MAX_TEXT_CHARS or may_hold_secret(joined):
         for key, value in event.items():
             if type(value) is str:
-                event[key] = _clean_text(value)
+                event[key] = _look_through(value)
     return event
+
+
+def _look_through(text: str) -> str:
+    """`text` cleaned; one that looked suspicious and was not is remembered, and only such a one."""
+    if text in _harmless or (len(text) <= _MAX_TEXT_CHARS and not may_hold_secret(text)):
+        return text
+    clean = _clean_text(text)
+    if clean == text and len(text) <= _MAX_HARMLESS_CHARS:
+        if len(_harmless) >= _MAX_HARMLESS:
+            _harmless.clear()
+        _harmless.add(text)
+    return clean
 
 
 def _clean_text(text: str) -> str:
