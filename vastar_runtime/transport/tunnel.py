@@ -9,6 +9,8 @@ that hold neither credentials nor anything that the proxy sent besides its statu
 import ssl
 import typing
 
+import trio
+
 from vastar_runtime.transport.channel import Channel
 from vastar_runtime.transport.messages import Origin
 from vastar_runtime.transport.proxy import Proxy
@@ -63,7 +65,9 @@ async def _connect(channel: Channel, proxy: Proxy, origin: Origin) -> None:
     )
     try:
         response = await connection.handle_async_request(request)
-    except (httpcore.ProtocolError, httpcore.NetworkError) as error:
+    except httpcore.NetworkError as error:
+        raise ProxyFailure("the connection to the proxy broke") from error
+    except httpcore.ProtocolError as error:
         raise ProxyFailure("the proxy's answer to CONNECT is no HTTP response") from error
     if response.status == _AUTHENTICATION_REQUIRED:
         raise ProxyFailure("the proxy wants authentication (407)")
@@ -89,10 +93,18 @@ def _stream_over(channel: Channel) -> "httpcore.AsyncNetworkStream":
         """Timeouts are the caller's cancel scopes: httpcore is never given one."""
 
         async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109, ARG002
-            return await channel.receive_some(max_bytes)
+            try:
+                return await channel.receive_some(max_bytes)
+            except trio.BrokenResourceError as error:
+                raise httpcore.ReadError from error
 
         async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109, ARG002
-            await channel.send_buffers((buffer,))
+            if not buffer:
+                return
+            try:
+                await channel.send_buffers((buffer,))
+            except trio.BrokenResourceError as error:
+                raise httpcore.WriteError from error  # httpcore then reads what was answered
 
         async def aclose(self) -> None:
             channel.abort()
