@@ -102,8 +102,7 @@ class HttpConnector:
         except AnswerTooLarge:
             return Failure(
                 FailureKind.TOO_LARGE,
-                f"response exceeds the frame limit of {call.max_payload_bytes} bytes: "
-                "use streaming",
+                f"response exceeds the frame limit of {call.max_answer_bytes} bytes: use streaming",
             )
         except LocalProtocolError as error:
             return Failure(
