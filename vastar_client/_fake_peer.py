@@ -149,7 +149,7 @@ def encode_reply(message: ExecuteRequest, reply: Reply) -> ExecuteResponse:
         payload = [reply]
     elif message.payload_format is PayloadFormat.NATIVE:
         payload = encode_http_response(
-            HttpResponse(reply.status_code, list(reply.headers_list), reply.body, "HTTP/1.1")
+            HttpResponse(reply.status_code, list(reply.headers_list), reply.body, "1.1")
         )
     else:
         payload = [msgspec.json.encode(_json_answer(reply))]

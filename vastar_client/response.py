@@ -46,7 +46,7 @@ class HTTPResponse:
         error_message: None: failures are raised.
         headers_list: the header fields exactly as received, in order.
         url: the URL that answered, after redirects; None from a JSON answer.
-        http_version: such as "HTTP/1.1"; None from a JSON answer.
+        http_version: "1.1" or "1.0"; None from a JSON answer.
         attempts: how often the runtime tried.
         disposition: how far the call got.
         queued_us: time spent waiting for a place inside the runtime.
