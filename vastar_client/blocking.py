@@ -195,7 +195,10 @@ class RuntimeClient:
         return self._call(lambda client: client.execute_http(request))
 
     def execute_many(self, requests: Iterable[HTTPRequest]) -> list[HTTPResponse | VastarError]:
-        """Make all `requests` side by side; the answers in their order, failures as values."""
+        """Make all `requests` side by side; the answers in their order, failures as values.
+
+        As `AsyncRuntimeClient.execute_many` does: a request that cannot be built is a value too.
+        """
         all_requests = list(requests)  # in this thread: it may be a generator that does anything
         return self._call(lambda client: client.execute_many(all_requests))
 

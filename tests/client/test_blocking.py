@@ -84,6 +84,14 @@ def test_many_health_and_execute(client, fake):
         client.execute("db", "query")
 
 
+def test_a_broken_request_among_many_is_a_value_as_well(client):
+    first, broken, last = client.execute_many([GET(URL), HTTPRequest("GET", 5), GET(URL)])
+    assert (first.ok, last.ok) == (True, True)
+    assert isinstance(broken, ConnectorException)
+    assert broken.error_class is ErrorClass.INVALID_REQUEST
+    assert isinstance(broken.__cause__, TypeError)
+
+
 def test_in_memory_without_any_socket():
     with RuntimeClient(dial=FakeRuntime([b'{"n":1}']).dial) as client:
         assert client.execute("db", "query", {"sql": "x"}).json() == {"n": 1}
