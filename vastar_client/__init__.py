@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         HTTPRequest,
     )
     from vastar_client.response import HTTPResponse
-    from vastar_client.retry import retry_with_backoff
+    from vastar_client.retry import retry_with_backoff, retry_with_backoff_async
     from vastar_client.sse_parser import SSEParser
     from vastar_client.wire.enums import Disposition, ErrorClass
     from vastar_client.wire.messages import HealthResponse
@@ -75,6 +75,7 @@ __all__ = [
     "VastarError",
     "WrongThreadError",
     "retry_with_backoff",
+    "retry_with_backoff_async",
 ]
 
 _MODULE_OF = {
@@ -89,7 +90,7 @@ _MODULE_OF = {
         "helpers": "HTTPResponseHelper",
         "request": "DELETE GET HEAD OPTIONS PATCH POST PUT HTTPRequest",
         "response": "HTTPResponse",
-        "retry": "retry_with_backoff",
+        "retry": "retry_with_backoff retry_with_backoff_async",
         "sse_parser": "SSEParser",
         "wire.enums": "Disposition ErrorClass",
         "wire.messages": "HealthResponse",
