@@ -104,6 +104,26 @@ async def test_an_abandoned_lookup_keeps_its_places_until_its_thread_ends(
     assert resolver.most == 1
 
 
+async def test_a_lookup_cancelled_in_the_common_queue_gives_its_own_place_back(
+    resolver: Resolver,
+) -> None:
+    network = SystemNetwork(lookup_threads=1, lookup_threads_per_tenant=1)
+    async with trio.open_nursery() as nursery:
+
+        async def resolve(tenant: str) -> None:
+            await network.resolve("api.test", 80, tenant=tenant)
+
+        nursery.start_soon(resolve, "first")
+        await until(lambda: resolver.running == 1)
+        with trio.move_on_after(0.02) as scope:
+            await resolve("second")
+        assert scope.cancelled_caught
+        resolver.go.set()
+        with trio.fail_after(5):
+            await resolve("second")
+    assert resolver.calls == 2
+
+
 async def test_connecting_and_being_refused() -> None:
     network = SystemNetwork()
     with socket.create_server(("127.0.0.1", 0)) as listener:
