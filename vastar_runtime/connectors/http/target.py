@@ -39,7 +39,7 @@ class Target:
     """
 
     origin: Origin
-    path_and_query: bytes
+    path_and_query: bytes = attrs.field(repr=False)
     authorization: bytes | None = attrs.field(repr=False)
     href: str = attrs.field(repr=False)
 
