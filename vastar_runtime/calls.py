@@ -71,8 +71,10 @@ class Call:
 
     def limit_time(self, timeout_ms: int) -> None:
         """Take the operation's own timeout into account (milliseconds from arrival, 0 = none)."""
-        self.deadline = self.deadline.with_timeout(timeout_ms)
-        self.scope.deadline = self.deadline.expires_at_s
+        tightened = self.deadline.with_timeout(timeout_ms)
+        if tightened is not self.deadline:  # setting the scope's deadline is not for nothing
+            self.deadline = tightened
+            self.scope.deadline = tightened.expires_at_s
 
     @property
     def max_payload_bytes(self) -> int:
