@@ -254,8 +254,9 @@ class AsyncRuntimeClient:
         Raises:
             RuntimeUnavailable: there is none.
             CallTimeout: no answer in time.
+            ValueError: the timeout is not above 0.
         """
-        answer = await self._link.exchange(HealthCheck(), timeout_s)
+        answer = await self._link.exchange(HealthCheck(), timeout_ms_of(timeout_s) / 1000)
         assert isinstance(answer, HealthResponse)
         return answer
 

@@ -222,9 +222,10 @@ def timeout_ms_of(timeout_s: float) -> int:
     """`timeout_s` in milliseconds, at least 1.
 
     Raises:
-        ValueError: it is not above 0, or not finite.
+        ValueError: it is no number, not above 0, or not finite.
     """
-    if not 0 < timeout_s < float("inf"):
+    is_number = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
+    if not is_number or not 0 < timeout_s < float("inf"):
         raise ValueError(f"timeout_s is {timeout_s!r}: it must be a number of seconds above 0")
     return max(1, round(timeout_s * 1000))
 
