@@ -92,13 +92,13 @@ def _stream_over(channel: Channel) -> "httpcore.AsyncNetworkStream":
     class _ChannelNetworkStream(httpcore.AsyncNetworkStream):
         """Timeouts are the caller's cancel scopes: httpcore is never given one."""
 
-        async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109, ARG002
+        async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109, ARG002 - httpcore's signature
             try:
                 return await channel.receive_some(max_bytes)
             except trio.BrokenResourceError as error:
                 raise httpcore.ReadError from error
 
-        async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109, ARG002
+        async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109, ARG002 - httpcore's signature
             if not buffer:
                 return
             try:
@@ -113,11 +113,11 @@ def _stream_over(channel: Channel) -> "httpcore.AsyncNetworkStream":
             self,
             ssl_context: ssl.SSLContext,
             server_hostname: str | None = None,
-            timeout: float | None = None,  # noqa: ASYNC109
+            timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
         ) -> httpcore.AsyncNetworkStream:
             raise NotImplementedError("TLS inside a tunnel is started by the dialer")
 
-        def get_extra_info(self, info: str) -> typing.Any:  # noqa: ARG002
+        def get_extra_info(self, info: str) -> typing.Any:  # noqa: ARG002 - httpcore's signature
             return None
 
     return _ChannelNetworkStream()
