@@ -1,5 +1,6 @@
 """The request that follows a redirect, for each status, method and origin."""
 
+import msgspec
 import pytest
 
 from vastar_runtime.connectors.http.redirects import REDIRECTS, redirected
@@ -72,6 +73,15 @@ def test_what_identifies_the_caller_stays_with_its_origin(old, new, status):
     assert made.headers[-1] == (b"host", target.origin.authority.encode())
     assert names.count(b"host") == 1
     assert (b"x-api", b"kept") in made.headers
+
+
+@pytest.mark.parametrize("name", [b"x-api-key", b"api-key", b"x-goog-api-key", b"private-token"])
+def test_a_key_under_its_usual_name_stays_with_its_origin(name):
+    old = request(b"GET", "http://h.test/")
+    old = msgspec.structs.replace(old, headers=[(name, b"k"), *old.headers])
+    for new, is_kept in (("http://h.test/b", True), ("http://evil.test/", False)):
+        made = redirected(old, 302, parse_target(new))
+        assert ((name, b"k") in made.headers) is is_kept
 
 
 @pytest.mark.parametrize("new", ["http://H.test/x", "http://h.test:80/x", "http://u@h.test/../x"])
