@@ -179,3 +179,20 @@ def test_structlog_is_imported_here_and_nowhere_else() -> None:
     root = Path(logs.__file__).parent
     users = [p for p in root.rglob("*.py") if "import structlog" in p.read_text()]
     assert users == [Path(logs.__file__)]
+
+
+@pytest.mark.parametrize("text", ["http://127.0.0.1:80", "http://u:pw@host/?token=pw", "a" * 9000])
+def test_what_was_looked_through_before_is_treated_the_same_again(text: str) -> None:
+    """Clean texts are remembered, for speed: that must never show, nor may a secret be kept."""
+    first, again = (
+        logs.redact_event(None, "info", {"event": "x", "origin": text}) for _ in range(2)
+    )
+    assert first == again
+    assert "pw" not in str(first)
+    assert not any("pw" in kept for kept in logs._harmless)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    for number in range(3 * logs._MAX_HARMLESS):
+        logs.redact_event(None, "info", {"event": "x", "origin": f"http://host-{number}"})
+    assert len(logs._harmless) <= logs._MAX_HARMLESS

@@ -115,6 +115,26 @@ async def test_a_closed_channel_says_so_and_closing_twice_is_nothing(
     other.abort()
 
 
+async def test_after_a_short_read_the_end_a_close_and_a_cancellation_are_still_seen(
+    pair: Callable[[], Pair],
+) -> None:
+    """A short read makes the next one wait first: it must miss nothing for that."""
+    one, other = pair()
+    await other.send_buffers([b"short"])
+    assert await one.receive_some() == b"short"
+    with trio.move_on_after(0.01) as nothing_came:
+        await one.receive_some()
+    assert nothing_came.cancelled_caught
+    await other.send_buffers([b"er"])
+    assert await one.receive_some() == b"er"
+    await other.aclose()
+    assert await one.receive_some() == b""
+    assert await one.receive_some() == b""
+    one.abort()
+    with pytest.raises(trio.ClosedResourceError):
+        await one.receive_some()
+
+
 async def test_sending_to_a_peer_that_is_gone_breaks(pair: Callable[[], Pair]) -> None:
     one, other = pair()
     other.abort()
