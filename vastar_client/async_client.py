@@ -19,7 +19,7 @@ from anyio.abc import ByteStream
 from vastar_client import _payload
 from vastar_client._dialing import dial as dial_configured
 from vastar_client._link import Dial, Link
-from vastar_client.config import RuntimeConfig, check_timeout_ms
+from vastar_client.config import RuntimeConfig, check_config, check_timeout_ms
 from vastar_client.errors import VastarError
 from vastar_client.request import HTTPRequest, RequestOptions, build_request, timeout_ms_of
 from vastar_client.response import HTTPResponse
@@ -73,7 +73,7 @@ class AsyncRuntimeClient:
     """
 
     def __init__(self, config: RuntimeConfig | None = None, *, dial: Dial | None = None) -> None:
-        self.config = config or RuntimeConfig()
+        self.config = check_config(config)
         self._link = Link(dial or self._dial, sends_cancel=self.config.payload_format == "native")
         self._ids = itertools.count(secrets.randbits(31) << 32 | 1)
         self._entered = False

@@ -25,7 +25,7 @@ from anyio.abc import ByteStream
 from vastar_client._dialing import dial as dial_configured
 from vastar_client._link import Dial
 from vastar_client.async_client import AsyncRuntimeClient, ConnectorAnswer
-from vastar_client.config import RuntimeConfig, check_timeout_ms
+from vastar_client.config import RuntimeConfig, check_config, check_timeout_ms
 from vastar_client.errors import ConnectionClosed, RuntimeUnavailable, VastarError
 from vastar_client.request import HTTPRequest, RequestOptions, build_request, timeout_ms_of
 from vastar_client.response import HTTPResponse
@@ -153,7 +153,7 @@ class RuntimeClient:
     """
 
     def __init__(self, config: RuntimeConfig | None = None, *, dial: Dial | None = None) -> None:
-        self.config = config or RuntimeConfig()
+        self.config = check_config(config)
         self._dial = dial
         self._connected: _Connected | None = None
         self._finalizer: weakref.finalize[..., RuntimeClient] | None = None
