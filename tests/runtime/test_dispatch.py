@@ -1,33 +1,25 @@
 """From a message to its answer: fields, clocks, bugs, and one log line for every call."""
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 import trio
 
+from tests.support.log_lines import Lines, log_lines
 from tests.support.sessions import WALL_START_MS, Script, Scripted, request
 from vastar_client.wire import Disposition, ErrorClass, ExecuteResponse, PayloadFormat
-from vastar_runtime import logs
 from vastar_runtime.calls import Call, Caller
 from vastar_runtime.dispatch import Dispatcher, refusal
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply
 from vastar_runtime.pipeline import Pipeline
 from vastar_runtime.policy import Limit
 
-Lines = Callable[[], list[dict[str, object]]]
-
 
 @pytest.fixture
 def lines(tmp_path: Path) -> Iterator[Lines]:
-    path = tmp_path / "log"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT)
-    logs.configure("info", "json", fd)
-    yield lambda: [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
-    logs.configure("info", "console", 2)
-    os.close(fd)
+    with log_lines(tmp_path) as logged:
+        yield logged
 
 
 def dispatcher(script: Script) -> Dispatcher:

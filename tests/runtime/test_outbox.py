@@ -4,6 +4,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.log_lines import log_lines
 from vastar_client.wire import (
     NEED_DATA,
     Connection,
@@ -196,16 +197,18 @@ async def test_an_answer_over_the_limit_is_told_in_its_place(size, autojump_cloc
     assert second.request_id == 8  # type: ignore[union-attr]
 
 
-async def test_a_message_that_may_not_be_sent_is_a_bug_of_its_own_only(autojump_clock, capfd):
+async def test_a_message_that_may_not_be_sent_is_a_bug_of_its_own_only(autojump_clock, tmp_path):
     rig = Rig()
     rig.outbox.put_at_once(CreditUpdate(total_credits=1))  # nobody has opted in
     rig.outbox.put_at_once(answer(1))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(rig.outbox.run)
-        (only,) = await rig.received(1)
-        nursery.cancel_scope.cancel()
+    with log_lines(tmp_path) as logged:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.outbox.run)
+            (only,) = await rig.received(1)
+            nursery.cancel_scope.cancel()
+        (line,) = logged()
     assert only.request_id == 1  # type: ignore[union-attr]
-    assert "internal error" in "".join(capfd.readouterr())
+    assert line["event"] == "internal error"
 
 
 async def test_waiting_for_an_empty_outbox(autojump_clock):
