@@ -122,7 +122,7 @@ async def test_a_connection_that_never_opens(autojump_clock):
         check(
             answer,
             ErrorClass.TIMEOUT,
-            f"timed out: the deadline_at_ms of 1000 ms passed while connecting ({ORIGIN})",
+            f"timed out: the deadline of 1000 ms passed while connecting ({ORIGIN})",
             Disposition.NOT_SENT,
         )
 
@@ -135,7 +135,7 @@ async def test_a_deadline_that_has_passed_leaves_the_upstream_alone(autojump_clo
         for at_ms in (WALL_START_MS - 1500, WALL_START_MS, 1):
             answer = await runtime.http({"url": ORIGIN}, deadline_at_ms=at_ms)
             late_ms = WALL_START_MS - at_ms
-            message = f"deadline_at_ms had passed {late_ms} ms before the call arrived"
+            message = f"the deadline had passed {late_ms} ms before the call arrived"
             check(answer, ErrorClass.TIMEOUT, message, Disposition.NOT_SENT)
             assert (answer.duration_us, answer.attempts) == (0, 0)
         assert runtime.upstream.events == []
@@ -148,12 +148,12 @@ async def test_a_deadline_that_has_passed_leaves_the_upstream_alone(autojump_clo
         (0, 0, "default timeout", 30_000),
         (200, None, "timeout_ms", 200),
         (45_000, None, "timeout_ms", 45_000),
-        (None, 300, "deadline_at_ms", 300),
-        (0, 300, "deadline_at_ms", 300),
-        (None, 50_000, "deadline_at_ms", 50_000),
+        (None, 300, "deadline", 300),
+        (0, 300, "deadline", 300),
+        (None, 50_000, "deadline", 50_000),
         (200, 300, "timeout_ms", 200),
-        (300, 200, "deadline_at_ms", 200),
-        (2**63, 200, "deadline_at_ms", 200),
+        (300, 200, "deadline", 200),
+        (2**63, 200, "deadline", 200),
     ],
 )
 async def test_the_limit_that_binds_is_named_and_kept(

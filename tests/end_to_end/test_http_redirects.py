@@ -244,8 +244,7 @@ async def test_the_deadline_is_one_for_all_hops(autojump_clock):
         assert answer.error_class is ErrorClass.TIMEOUT
         assert answer.duration_us == 700_000
         assert answer.error_message == (
-            "timed out: the deadline_at_ms of 700 ms passed while waiting for the response "
-            f"({OTHER})"
+            f"timed out: the deadline of 700 ms passed while waiting for the response ({OTHER})"
         )
         assert answer.disposition is Disposition.RESPONSE_STARTED
         await there.wait_for("client_closed_while_busy")

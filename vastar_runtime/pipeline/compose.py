@@ -60,7 +60,7 @@ async def _within_deadline(call: Call, connector: Connector) -> Outcome:
         late_ms = round(-call.deadline.budget_s * 1000)
         return Failure(
             FailureKind.TIMEOUT,
-            f"{Limit.CALLER.value} had passed {late_ms} ms before the call arrived",
+            f"the {Limit.CALLER.value} had passed {late_ms} ms before the call arrived",
         )
     with call.scope:
         return await connector.execute(call)

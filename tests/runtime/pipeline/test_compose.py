@@ -58,7 +58,7 @@ async def test_what_had_passed_never_reaches_its_connector(budget_s, late_ms, au
 
     outcome = await pipeline(touched).run(call(budget_s, Limit.CALLER))
     assert outcome == Failure(
-        FailureKind.TIMEOUT, f"deadline_at_ms had passed {late_ms} ms before the call arrived"
+        FailureKind.TIMEOUT, f"the deadline had passed {late_ms} ms before the call arrived"
     )
 
 

@@ -2,7 +2,6 @@
 
 import math
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,11 +62,11 @@ def test_a_far_deadline_is_cut_to_what_clocks_can_add():
 
 
 def test_the_limits_have_the_names_that_messages_use():
-    assert [limit.value for limit in Limit] == ["deadline_at_ms", "timeout_ms", "default timeout"]
+    assert [limit.value for limit in Limit] == ["deadline", "timeout_ms", "default timeout"]
 
 
 def test_a_deadline_is_a_frozen_value():
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         arrive(0).budget_s = 5.0  # type: ignore[misc]
 
 

@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlencode
 
-import attrs
 import msgspec
 
 from vastar_client.wire import (
@@ -37,8 +36,7 @@ METHODS: Final = frozenset(
 _MAX_TIMEOUT_MS: Final = 2**63
 
 
-@attrs.frozen
-class HttpCall:
+class HttpCall(msgspec.Struct, frozen=True):
     """An HTTP request as the caller described it, not validated as HTTP yet.
 
     Attributes:
@@ -47,12 +45,20 @@ class HttpCall:
     """
 
     method: bytes
-    url: str = attrs.field(repr=False)
-    headers: KeyValues = attrs.field(default=(), repr=False)
-    body: Buffer | Sequence[Buffer] | None = attrs.field(default=None, repr=False)
+    url: str
+    headers: KeyValues = ()
+    body: Buffer | Sequence[Buffer] | None = None
     timeout_ms: int = 0
     follow_redirects: bool = True
     decode_content: bool = True
+
+    def __repr__(self) -> str:
+        """Nothing of URL, headers and body: they hold secrets."""
+        return f"HttpCall(method={self.method!r}, timeout_ms={self.timeout_ms})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The same, for `rich`."""
+        return [("method", self.method), ("timeout_ms", self.timeout_ms)]
 
 
 class _JsonPayload(msgspec.Struct):
