@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME ...] [--json FILE] [--seconds S] [--rounds N]`: run benchmarks.
+"""`python -m benchmarks [NAME ...] [--json FILE] [--seconds S] [--rounds N] [--pin]`.
 
 Two kinds: those of this room, which give a report, and older scripts, which print one themselves
 and are run as they are, with those of the options that they know.
@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"no benchmark {unknown[0]!r}: one of {', '.join(known)}, or all", file=sys.stderr)
         return 2
     measured = Options(
-        seconds=options.seconds or Options().seconds, rounds=options.rounds or Options().rounds
+        seconds=options.seconds or Options().seconds,
+        rounds=options.rounds or Options().rounds,
+        pin=options.pin,
     )
     reports: list[Report] = []
     failed = False
@@ -105,6 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--rounds", type=_positive(int), metavar="N", help="how often contestants take turns (5)"
+    )
+    parser.add_argument(
+        "--pin", action="store_true", help="a core of its own for the measured process"
     )
     return parser
 

@@ -35,10 +35,12 @@ class Options(msgspec.Struct, frozen=True):
     Attributes:
         seconds: counted time of one run of one contestant.
         rounds: how often the contestants take turns.
+        pin: give the measured process a core of its own.
     """
 
     seconds: float = 2.0
     rounds: int = 5
+    pin: bool = False
 
 
 class Sample(msgspec.Struct, frozen=True):

@@ -19,8 +19,8 @@ import attrs
 from benchmarks._load import LoadSpec
 from benchmarks._peers import Client, PeerSpec
 from benchmarks._processes import (
-    MEASURED_CORE,
-    OTHER_CORE,
+    Cores,
+    cores,
     run_json,
     running_runtime,
     running_upstream,
@@ -56,9 +56,10 @@ SHAPES: Final = (
 def run(options: Options) -> Report:
     """Measure every shape."""
     report = Report("closed_loop", [])
-    with watch_others(report), running_upstream() as upstream:
+    where = cores(pin=options.pin)
+    with watch_others(report), running_upstream(core=where.other) as upstream:
         for shape in SHAPES:
-            samples = _measure(shape, f"{upstream}/small", options)
+            samples = _measure(shape, f"{upstream}/small", options, where)
             report.rows += [_row(shape, name, samples) for name in samples]
             if shape.claimed:
                 rate = median([sample.requests_per_s for sample in samples[_RUNTIME]])
@@ -67,19 +68,19 @@ def run(options: Options) -> Report:
     return report
 
 
-def _measure(shape: Shape, url: str, options: Options) -> dict[str, list[Sample]]:
+def _measure(shape: Shape, url: str, options: Options, where: Cores) -> dict[str, list[Sample]]:
     """The contestants in turn, round after round."""
     samples: dict[str, list[Sample]] = {_RUNTIME: [], **{name: [] for name in _PEERS}}
     for _ in range(options.rounds):
-        samples[_RUNTIME].append(run_runtime(shape, url, options.seconds))
+        samples[_RUNTIME].append(_run_runtime(shape, url, options.seconds, where))
         for name in _PEERS:
-            samples[name].append(_run_peer(name, shape, url, options.seconds))
+            samples[name].append(_run_peer(name, shape, url, options.seconds, where))
     return samples
 
 
-def run_runtime(shape: Shape, url: str, seconds: float) -> Sample:
+def _run_runtime(shape: Shape, url: str, seconds: float, where: Cores) -> Sample:
     """One run of a fresh runtime under the load."""
-    with running_runtime() as runtime:
+    with running_runtime(core=where.measured) as runtime:
         spec = LoadSpec(
             socket_path=runtime.socket_path,
             url=url,
@@ -89,13 +90,13 @@ def run_runtime(shape: Shape, url: str, seconds: float) -> Sample:
             warm_s=_WARM_S,
             watched_pid=runtime.pid,
         )
-        return run_json("benchmarks._load", spec, Sample, core=OTHER_CORE)
+        return run_json("benchmarks._load", spec, Sample, core=where.other)
 
 
-def _run_peer(name: Client, shape: Shape, url: str, seconds: float) -> Sample:
+def _run_peer(name: Client, shape: Shape, url: str, seconds: float, where: Cores) -> Sample:
     concurrent = shape.connections * shape.depth
     spec = PeerSpec(client=name, url=url, concurrent=concurrent, seconds=seconds, warm_s=_WARM_S)
-    return run_json("benchmarks._peers", spec, Sample, core=MEASURED_CORE)
+    return run_json("benchmarks._peers", spec, Sample, core=where.measured)
 
 
 def _row(shape: Shape, name: str, samples: dict[str, list[Sample]]) -> Row:

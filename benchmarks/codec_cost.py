@@ -13,10 +13,9 @@ import statistics
 import time
 from collections.abc import Callable
 
-import flatbuffers
-
+from tests.support import generated_peer
 from vastar_client import wire
-from vastar_client.wire import _generated, codec
+from vastar_client.wire import codec
 
 __all__ = ["main"]
 
@@ -48,93 +47,6 @@ def _response(payload: bytes) -> wire.ExecuteResponse:
     )
 
 
-def _build_request(message: wire.ExecuteRequest, payload: bytes) -> bytearray:
-    """The same message through the generated Builder functions."""
-    builder = flatbuffers.Builder(256 + len(payload))
-    vector = builder.CreateByteVector(payload)
-    operation = builder.CreateString(message.operation)
-    connector = builder.CreateString(message.connector_name)
-    trace = builder.CreateString(message.trace_id)
-    workspace = builder.CreateString(message.workspace_id)
-    tenant = builder.CreateString(message.tenant_id)
-    _generated.ExecuteRequestStart(builder)
-    _generated.ExecuteRequestAddRequestId(builder, message.request_id)
-    _generated.ExecuteRequestAddTenantId(builder, tenant)
-    _generated.ExecuteRequestAddWorkspaceId(builder, workspace)
-    _generated.ExecuteRequestAddTraceId(builder, trace)
-    _generated.ExecuteRequestAddConnectorName(builder, connector)
-    _generated.ExecuteRequestAddOperation(builder, operation)
-    _generated.ExecuteRequestAddDeadlineAtMs(builder, message.deadline_at_ms)
-    _generated.ExecuteRequestAddPayload(builder, vector)
-    builder.Finish(_generated.ExecuteRequestEnd(builder))
-    output: bytearray = builder.Output()
-    return output
-
-
-def _build_response(message: wire.ExecuteResponse, payload: bytes) -> bytearray:
-    builder = flatbuffers.Builder(256 + len(payload))
-    vector = builder.CreateByteVector(payload)
-    _generated.ExecuteResponseStart(builder)
-    _generated.ExecuteResponseAddRequestId(builder, message.request_id)
-    _generated.ExecuteResponseAddPayload(builder, vector)
-    _generated.ExecuteResponseAddDurationUs(builder, message.duration_us)
-    _generated.ExecuteResponseAddDisposition(builder, message.disposition)
-    _generated.ExecuteResponseAddAttempts(builder, message.attempts)
-    _generated.ExecuteResponseAddQueuedUs(builder, message.queued_us)
-    builder.Finish(_generated.ExecuteResponseEnd(builder))
-    output: bytearray = builder.Output()
-    return output
-
-
-def _payload_of(table: flatbuffers.table.Table, slot: int) -> memoryview:
-    """The payload as a view: the accessors themselves give one byte a call."""
-    offset = table.Offset(4 + 2 * slot)
-    start = table.Vector(offset)
-    return memoryview(table.Bytes)[start : start + table.VectorLen(offset)]
-
-
-def _access_request(flatbuffer: bytes) -> tuple[object, ...]:
-    """Every field of the request through the generated accessors."""
-    table = _generated.ExecuteRequest.GetRootAs(flatbuffer)
-    texts = (
-        table.TenantId(),
-        table.WorkspaceId(),
-        table.TraceId(),
-        table.ConnectorName(),
-        table.Operation(),
-        table.IdempotencyKey(),
-    )
-    return (
-        table.RequestId(),
-        *(text and text.decode() for text in texts),
-        table.DeadlineAtMs(),
-        _payload_of(table._tab, 7),  # noqa: SLF001 - see there
-        None if table.HeadersIsNone() else table.HeadersLength(),
-        table.Stream(),
-        table.PayloadFormat(),
-        table.ResponseFormat(),
-        table.BodyFollows(),
-    )
-
-
-def _access_response(flatbuffer: bytes) -> tuple[object, ...]:
-    table = _generated.ExecuteResponse.GetRootAs(flatbuffer)
-    texts = (table.ErrorMessage(), table.RefusedBy())
-    return (
-        table.RequestId(),
-        table.ErrorClass(),
-        *(text and text.decode() for text in texts),
-        _payload_of(table._tab, 3),  # noqa: SLF001 - see there
-        table.DurationUs(),
-        table.RetryAfterMs(),
-        table.Disposition(),
-        table.Attempts(),
-        table.PayloadFormat(),
-        table.QueuedUs(),
-        table.BackoffUs(),
-    )
-
-
 def _contestants(payload: bytes) -> dict[str, dict[str, Callable[[], object]]]:
     """By row: what is timed, ours beside theirs."""
     request, response = _request(payload), _response(payload)
@@ -143,19 +55,19 @@ def _contestants(payload: bytes) -> dict[str, dict[str, Callable[[], object]]]:
     return {
         "decode ExecuteRequest": {
             "ours": lambda: codec.decode_message(request.TYPE, request_bytes),
-            "generated": lambda: _access_request(request_bytes),
+            "generated": lambda: generated_peer.access_request(request_bytes),
         },
         "encode ExecuteRequest": {
             "ours": lambda: codec.encode_message(request),
-            "generated": lambda: _build_request(request, payload),
+            "generated": lambda: generated_peer.build_request(request, payload),
         },
         "decode ExecuteResponse": {
             "ours": lambda: codec.decode_message(response.TYPE, response_bytes),
-            "generated": lambda: _access_response(response_bytes),
+            "generated": lambda: generated_peer.access_response(response_bytes),
         },
         "encode ExecuteResponse": {
             "ours": lambda: codec.encode_message(response),
-            "generated": lambda: _build_response(response, payload),
+            "generated": lambda: generated_peer.build_response(response, payload),
         },
     }
 

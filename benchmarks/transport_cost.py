@@ -67,7 +67,7 @@ async def _worker(transport: HttpTransport, request: UpstreamRequest, count: int
     for _ in range(count):
         async with await transport.request(_SCOPE, request, Progress()) as response:
             body = await response.read_all(1_000_000)
-        assert response.status == 200 and len(body) == 33  # noqa: PLR2004, PT018
+        assert response.status == 200 and len(body) == 33  # noqa: PLR2004, PT018 - what serve sends
 
 
 def _cpu_s() -> float:

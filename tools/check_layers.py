@@ -64,7 +64,15 @@ ROOMS = (
         ("vastar_client.blocking", "vastar_client._loop_thread"),
         "plain calls over one loop thread",
     ),
-    Room(50, ("vastar_client.testing", "vastar_client._fake_peer"), "for the tests of connectors"),
+    Room(
+        50,
+        (
+            "vastar_client.testing",
+            "vastar_client._fake_peer",
+            "vastar_client._fake_transports",
+        ),
+        "for the tests of connectors",
+    ),
     Room(60, ("vastar_client",), "what a connector author imports: only re-exports"),
     # The runtime.
     Room(

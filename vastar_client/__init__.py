@@ -4,38 +4,45 @@ from vastar_client import RuntimeClient
 
 with RuntimeClient() as client:
     print(client.get("https://example.com/").text)
+
+The names are loaded when they are first asked for (PEP 562): the runtime imports
+`vastar_client.wire`, and with it this file, but must not pay for the clients (65 ms) or load them.
 """
 
-from vastar_client._headers import Headers
-from vastar_client.async_client import AsyncRuntimeClient, ConnectorAnswer
-from vastar_client.blocking import RuntimeClient
-from vastar_client.config import RuntimeConfig
-from vastar_client.errors import (
-    CallTimeout,
-    ConnectionClosed,
-    ConnectorException,
-    HTTPStatusError,
-    RuntimeUnavailable,
-    VastarError,
-    WrongThreadError,
-)
-from vastar_client.helpers import HTTPResponseHelper
-from vastar_client.request import (
-    DELETE,
-    GET,
-    HEAD,
-    OPTIONS,
-    PATCH,
-    POST,
-    PUT,
-    HTTPRequest,
-)
-from vastar_client.response import HTTPResponse
-from vastar_client.retry import retry_with_backoff
-from vastar_client.sse_parser import SSEParser
-from vastar_client.wire.enums import Disposition, ErrorClass
-from vastar_client.wire.messages import HealthResponse
-from vastar_client.wire.sse import SSEDecoder, SSEEvent, SSELimitError
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vastar_client._headers import Headers
+    from vastar_client.async_client import AsyncRuntimeClient, ConnectorAnswer
+    from vastar_client.blocking import RuntimeClient
+    from vastar_client.config import RuntimeConfig
+    from vastar_client.errors import (
+        CallTimeout,
+        ConnectionClosed,
+        ConnectorException,
+        HTTPStatusError,
+        RuntimeUnavailable,
+        VastarError,
+        WrongThreadError,
+    )
+    from vastar_client.helpers import HTTPResponseHelper
+    from vastar_client.request import (
+        DELETE,
+        GET,
+        HEAD,
+        OPTIONS,
+        PATCH,
+        POST,
+        PUT,
+        HTTPRequest,
+    )
+    from vastar_client.response import HTTPResponse
+    from vastar_client.retry import retry_with_backoff, retry_with_backoff_async
+    from vastar_client.sse_parser import SSEParser
+    from vastar_client.wire.enums import Disposition, ErrorClass
+    from vastar_client.wire.messages import HealthResponse
+    from vastar_client.wire.sse import SSEDecoder, SSEEvent, SSELimitError
 
 __all__ = [
     "DELETE",
@@ -68,4 +75,40 @@ __all__ = [
     "VastarError",
     "WrongThreadError",
     "retry_with_backoff",
+    "retry_with_backoff_async",
 ]
+
+_MODULE_OF = {
+    name: module
+    for module, names in {
+        "_headers": "Headers",
+        "async_client": "AsyncRuntimeClient ConnectorAnswer",
+        "blocking": "RuntimeClient",
+        "config": "RuntimeConfig",
+        "errors": "CallTimeout ConnectionClosed ConnectorException HTTPStatusError "
+        "RuntimeUnavailable VastarError WrongThreadError",
+        "helpers": "HTTPResponseHelper",
+        "request": "DELETE GET HEAD OPTIONS PATCH POST PUT HTTPRequest",
+        "response": "HTTPResponse",
+        "retry": "retry_with_backoff retry_with_backoff_async",
+        "sse_parser": "SSEParser",
+        "wire.enums": "Disposition ErrorClass",
+        "wire.messages": "HealthResponse",
+        "wire.sse": "SSEDecoder SSEEvent SSELimitError",
+    }.items()
+    for name in names.split()
+}
+
+
+def __getattr__(name: str) -> object:
+    """The public name `name`, loaded now and kept."""
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """What there is, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -4,7 +4,9 @@ Both drivers of `testing.FakeRuntime`, memory and socket, feed one of these.
 """
 
 import base64
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -34,9 +36,31 @@ from vastar_client.wire import (
     encode_http_response,
 )
 
-__all__ = ["FakePeer", "Reply", "Server", "encode_reply", "read_call"]
+__all__ = ["FakePeer", "Frame", "HeldCall", "Reply", "Server", "read_call"]
 
 Reply: TypeAlias = HTTPResponse | ConnectorException | bytes
+
+
+Frame: TypeAlias = Callable[[], bytes]
+"""Makes the bytes of a frame when it is due; none when its call has been answered meanwhile."""
+
+
+@dataclass(eq=False)
+class HeldCall:
+    """A call that waits for its reply."""
+
+    request: HTTPRequest | ExecuteRequest
+    message: ExecuteRequest
+    peer: "FakePeer"
+    _answered: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def reply(self, reply: Reply) -> None:
+        """Answer it now, unless it has ended. In memory call this from the client's event loop."""
+        self.peer.answer(self, reply)
+
+    def take(self) -> bool:
+        """Whether it was still to be answered; from now on it is not."""
+        return self._answered.acquire(blocking=False)
 
 
 class Server(Protocol):
@@ -47,8 +71,8 @@ class Server(Protocol):
     def serve(self, peer: "FakePeer", message: ExecuteRequest) -> None:
         """Answer `message` now, later, or never."""
 
-    def cancel(self, peer: "FakePeer", request_id: int) -> None:
-        """The caller of `request_id` went away."""
+    def cancel(self, call: HeldCall | None, request_id: int) -> None:
+        """The caller of `request_id` went away; `call` when it has no answer yet."""
 
 
 class FakePeer:
@@ -56,20 +80,24 @@ class FakePeer:
 
     Args:
         server: answers the calls.
-        deliver: takes the bytes of one frame and the seconds to wait before they arrive.
+        deliver: takes a frame and the seconds to wait before it is made and sent.
         hang_up: ends the connection.
+
+    Attributes:
+        waiting: the calls that wait for their replies, by request id.
     """
 
     def __init__(
         self,
         server: Server,
-        deliver: Callable[[bytes, float], None],
+        deliver: Callable[[Frame, float], None],
         hang_up: Callable[[], None],
     ) -> None:
         self.hang_up = hang_up
+        self.later = deliver
         self._server = server
-        self._deliver = deliver
         self._connection = Connection(Role.RUNTIME)
+        self.waiting: dict[int, HeldCall] = {}
 
     def receive(self, data: bytes) -> None:
         """Take bytes of the caller and serve what they complete."""
@@ -78,7 +106,7 @@ class FakePeer:
             try:
                 event = self._connection.next_event()
             except RemoteProtocolError as error:
-                self.send(ExecuteResponse(error.request_id, error.error_class, str(error)))
+                self._send(ExecuteResponse(error.request_id, error.error_class, str(error)))
                 if error.closes:
                     self.hang_up()
                     return
@@ -91,13 +119,29 @@ class FakePeer:
         if isinstance(event, ExecuteRequest):
             self._server.serve(self, event)
         elif isinstance(event, HealthCheck):
-            self.send(self._server.health)
+            self._send(self._server.health)
         elif isinstance(event, Cancel):
-            self._server.cancel(self, event.request_id)
+            self._server.cancel(self.waiting.pop(event.request_id, None), event.request_id)
 
-    def send(self, message: Message, delay_s: float = 0.0) -> None:
-        """Send one frame."""
-        self._deliver(b"".join(self._connection.send(message)), delay_s)
+    def _send(self, message: Message) -> None:
+        self.later(lambda: b"".join(self._connection.send(message)), 0)
+
+    def answer(self, call: HeldCall, reply: Reply, delay_s: float = 0.0) -> None:
+        """Answer `call` in so many seconds, unless it has an answer by then."""
+        self.later(lambda: self.frame(call, reply), delay_s)
+
+    def frame(self, call: HeldCall, reply: Reply) -> bytes:
+        """The final frame of `call`, when it has had none."""
+        if not call.take():
+            return b""
+        self.waiting.pop(call.message.request_id, None)
+        try:
+            return b"".join(self._connection.send(encode_reply(call.message, reply)))
+        except Exception as error:  # noqa: BLE001  # a mistake in a test must not hang it
+            why = ConnectorException(
+                f"the reply of the FakeRuntime cannot be sent: {error}", ErrorClass.PERMANENT
+            )
+            return b"".join(self._connection.send(encode_reply(call.message, why)))
 
 
 def read_call(message: ExecuteRequest) -> HTTPRequest | ExecuteRequest:
@@ -112,7 +156,8 @@ def read_call(message: ExecuteRequest) -> HTTPRequest | ExecuteRequest:
         fields["headers"] = list(native.headers)
         fields["body"] = None if native.body is None else b"".join(_vector(native.body))
     else:
-        fields = msgspec.json.decode(payload)
+        fields = {"method": "GET", **msgspec.json.decode(payload)}
+        fields["params"] = fields.pop("query", None)
         encoded = fields.pop("body_base64", None)
         if encoded is not None:
             fields["body"] = base64.b64decode(encoded)
@@ -149,7 +194,7 @@ def encode_reply(message: ExecuteRequest, reply: Reply) -> ExecuteResponse:
         payload = [reply]
     elif message.payload_format is PayloadFormat.NATIVE:
         payload = encode_http_response(
-            HttpResponse(reply.status_code, list(reply.headers_list), reply.body, "HTTP/1.1")
+            HttpResponse(reply.status_code, list(reply.headers_list), reply.body, "1.1")
         )
     else:
         payload = [msgspec.json.encode(_json_answer(reply))]

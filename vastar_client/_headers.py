@@ -4,14 +4,15 @@ Answers keep two views of their headers, since connector code wants both: `Heade
 lower-case names as in the published SDK, and the exact list of pairs.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias, TypeVar, overload
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias, TypeVar, overload
 
-__all__ = ["HeaderTypes", "Headers", "header_pairs", "is_named"]
+__all__ = ["HeaderTypes", "Headers", "header_pairs", "is_named", "pairs_of"]
 
 HeaderTypes: TypeAlias = Mapping[str, str] | Sequence[tuple[str, str]]
 
 _D = TypeVar("_D")
+_PAIR: Final = 2
 
 
 class Headers(dict[str, str]):
@@ -61,6 +62,27 @@ def _separator(name: str) -> str:
     return "\n" if name == "set-cookie" else ", "
 
 
+def pairs_of(what: str, given: object) -> list[tuple[Any, Any]]:
+    """A mapping, or a collection of pairs, as a new list of pairs.
+
+    Raises:
+        TypeError: it is neither. An iterator is refused as well: it would be empty when a request
+            is sent again. The message names `what`, and no value.
+    """
+    if isinstance(given, Mapping):
+        return list(given.items())
+    if isinstance(given, str | bytes) or not isinstance(given, Collection):
+        raise TypeError(
+            f"{what} is {type(given).__name__}: it must be a mapping, or a list of pairs"
+        )
+    for pair in given:
+        if not isinstance(pair, tuple | list) or len(pair) != _PAIR:
+            raise TypeError(
+                f"one of {what} is {type(pair).__name__}: it must be a pair of name and value"
+            )
+    return list(given)
+
+
 def header_pairs(headers: HeaderTypes | None) -> list[tuple[str, str]]:
     """The fields as a new list of pairs, in order.
 
@@ -69,7 +91,7 @@ def header_pairs(headers: HeaderTypes | None) -> list[tuple[str, str]]:
     """
     if headers is None:
         return []
-    pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+    pairs = pairs_of("headers", headers)
     for name, value in pairs:
         if not isinstance(name, str):
             raise TypeError(f"header name {name!r} is {type(name).__name__}: it must be str")

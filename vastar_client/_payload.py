@@ -35,6 +35,7 @@ __all__ = [
     "http_response",
     "payload_bytes",
     "payload_view",
+    "unsendable",
 ]
 
 Payload = tuple[Buffer | Sequence[Buffer], PayloadFormat]
@@ -56,9 +57,11 @@ def http_request_payload(
     """The payload of operation `request` of connector `http`.
 
     Raises:
-        TypeError: method, URL or a header is no string.
+        TypeError: it is no HTTPRequest, or its method, URL or a header is no string.
         ConnectorException: INVALID_REQUEST: a field cannot be written, such as a lone surrogate.
     """
+    if not isinstance(request, HTTPRequest):
+        raise TypeError(f"execute_http takes an HTTPRequest, not {type(request).__name__}")
     for name, value in (("method", request.method), ("url", request.url)):
         if not isinstance(value, str):
             raise TypeError(f"HTTPRequest.{name} is {type(value).__name__}: it must be str")
@@ -75,11 +78,18 @@ def http_request_payload(
     try:
         return encode_http_request(native), PayloadFormat.NATIVE
     except LocalProtocolError as error:
-        raise ConnectorException(
-            f"the request cannot be sent: {error}",
-            ErrorClass.INVALID_REQUEST,
-            disposition=Disposition.NOT_SENT,
-        ) from None
+        raise unsendable(error) from None
+
+
+def unsendable(cause: Exception) -> ConnectorException:
+    """The error for a request that `cause` keeps from being sent at all."""
+    error = ConnectorException(
+        f"the request cannot be sent: {cause}",
+        ErrorClass.INVALID_REQUEST,
+        disposition=Disposition.NOT_SENT,
+    )
+    error.__cause__ = cause
+    return error
 
 
 def _json_request(request: HTTPRequest) -> dict[str, Any]:

@@ -11,6 +11,7 @@ Everything here runs in one event loop; what is not `async` has no checkpoint an
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import anyio
@@ -48,7 +49,7 @@ _LAST_WORDS_S: Final = 1.0
 class Entry:
     """A message on its way and the place where its answer is put."""
 
-    __slots__ = ("answer", "done", "error", "message", "withdrawn", "written")
+    __slots__ = ("answer", "done", "error", "message", "written")
 
     def __init__(self, message: ExecuteRequest | HealthCheck) -> None:
         self.message = message
@@ -57,7 +58,6 @@ class Entry:
         self.error: ConnectorException | None = None
         self.written = False
         """Whether any of its bytes may have left."""
-        self.withdrawn = False
 
     @property
     def disposition(self) -> Disposition:
@@ -117,9 +117,12 @@ class Session:
         Returns:
             Whether the runtime may still be busy with it: `on_late_answer` tells its end.
         """
-        entry.withdrawn = True
+        if not entry.written:
+            with suppress(ValueError):  # refused, or the connection has ended
+                self._outgoing.remove(entry)
+                self._health.remove(entry)
         if not isinstance(entry.message, ExecuteRequest):
-            return False  # its place in the queue of health answers must stay
+            return False  # once written, its place in the queue of health answers must stay
         request_id = entry.message.request_id
         if self._pending.pop(request_id, None) is None or not entry.written:
             return False
@@ -241,13 +244,9 @@ class Session:
         return buffers
 
     def _encode(self, item: Entry | Cancel) -> list[Buffer]:
-        """The frame of `item`; nothing when it was withdrawn in time or cannot be written."""
+        """The frame of `item`; nothing when it cannot be written."""
         if not isinstance(item, Entry):
             return self._connection.send(item)
-        if item.withdrawn:
-            if not isinstance(item.message, ExecuteRequest):
-                self._health.remove(item)
-            return []
         message: Message = item.message
         try:
             buffers = self._connection.send(message)

@@ -1,8 +1,8 @@
 """The client for programs with an event loop, on Trio or asyncio (through anyio).
 
 Shape: this module turns requests into messages and answers into values; `_link` keeps the
-connection. Every call is one `_execute`: the verbs and `execute_http` only differ in what they
-build.
+connection. Every call is built first (`_message`: what fails there is the caller's mistake)
+and then exchanged (`_exchange`: what fails there is an answer).
 """
 
 import itertools
@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypeAlias, Unpack
 
 import anyio
 import msgspec
@@ -19,7 +19,7 @@ from anyio.abc import ByteStream
 from vastar_client import _payload
 from vastar_client._dialing import dial as dial_configured
 from vastar_client._link import Dial, Link
-from vastar_client.config import RuntimeConfig
+from vastar_client.config import RuntimeConfig, check_config, check_timeout_ms
 from vastar_client.errors import VastarError
 from vastar_client.request import HTTPRequest, RequestOptions, build_request, timeout_ms_of
 from vastar_client.response import HTTPResponse
@@ -35,6 +35,9 @@ from vastar_client.wire import (
 from vastar_client.wire.limits import MAX_IN_FLIGHT_REQUESTS
 
 __all__ = ["AsyncRuntimeClient", "ConnectorAnswer"]
+
+_Outgoing: TypeAlias = tuple[ExecuteRequest, float]
+"""A message and the seconds until its deadline."""
 
 
 class ConnectorAnswer(msgspec.Struct, frozen=True):
@@ -70,7 +73,7 @@ class AsyncRuntimeClient:
     """
 
     def __init__(self, config: RuntimeConfig | None = None, *, dial: Dial | None = None) -> None:
-        self.config = config or RuntimeConfig()
+        self.config = check_config(config)
         self._link = Link(dial or self._dial, sends_cancel=self.config.payload_format == "native")
         self._ids = itertools.count(secrets.randbits(31) << 32 | 1)
         self._entered = False
@@ -93,7 +96,7 @@ class AsyncRuntimeClient:
     ) -> None:
         await self._link.close()
 
-    async def _execute(
+    def _message(
         self,
         connector: str,
         operation: str,
@@ -105,9 +108,15 @@ class AsyncRuntimeClient:
         workspace_id: str | None,
         trace_id: str | None,
         idempotency_key: str | None,
-    ) -> ExecuteResponse:
-        """The successful answer to one call."""
-        timeout_ms = self.config.timeout_ms if timeout_ms is None else timeout_ms
+    ) -> _Outgoing:
+        """One call, its time running from now.
+
+        Raises:
+            TypeError, ValueError: a field is of the wrong type, or the timeout is none.
+        """
+        if timeout_ms is None:
+            timeout_ms = self.config.timeout_ms
+        check_timeout_ms("timeout_ms", timeout_ms)
         message = ExecuteRequest(
             request_id=next(self._ids),
             tenant_id=_text("tenant_id", self.config.tenant_id if tenant_id is None else tenant_id),
@@ -122,7 +131,25 @@ class AsyncRuntimeClient:
                 None if idempotency_key is None else _text("idempotency_key", idempotency_key)
             ),
         )
-        answer = await self._link.exchange(message, timeout_ms / 1000)
+        return message, timeout_ms / 1000
+
+    def _http_message(self, request: HTTPRequest) -> _Outgoing:
+        payload, payload_format = _payload.http_request_payload(request, self.config.payload_format)
+        return self._message(
+            "http",
+            "request",
+            payload,
+            payload_format,
+            timeout_ms=request.timeout_ms,
+            tenant_id=request.tenant_id,
+            workspace_id=request.workspace_id,
+            trace_id=request.trace_id,
+            idempotency_key=request.idempotency_key,
+        )
+
+    async def _exchange(self, outgoing: _Outgoing) -> ExecuteResponse:
+        """The successful answer to one call."""
+        answer = await self._link.exchange(*outgoing)
         assert isinstance(answer, ExecuteResponse)
         error = _payload.error_of(answer)
         if error is not None:
@@ -156,7 +183,7 @@ class AsyncRuntimeClient:
         Raises:
             ConnectorException: the call failed.
         """
-        answer = await self._execute(
+        outgoing = self._message(
             connector,
             operation,
             _payload.payload_bytes({} if payload is None else payload),
@@ -167,6 +194,7 @@ class AsyncRuntimeClient:
             trace_id=trace_id,
             idempotency_key=idempotency_key,
         )
+        answer = await self._exchange(outgoing)
         return ConnectorAnswer(
             answer.request_id,
             bytes(_payload.payload_view(answer)),
@@ -182,26 +210,17 @@ class AsyncRuntimeClient:
         Raises:
             ConnectorException: there is no answer; its class and disposition say what to do.
         """
-        payload, payload_format = _payload.http_request_payload(request, self.config.payload_format)
-        answer = await self._execute(
-            "http",
-            "request",
-            payload,
-            payload_format,
-            timeout_ms=request.timeout_ms,
-            tenant_id=request.tenant_id,
-            workspace_id=request.workspace_id,
-            trace_id=request.trace_id,
-            idempotency_key=request.idempotency_key,
-        )
-        return _payload.http_response(answer)
+        return _payload.http_response(await self._exchange(self._http_message(request)))
 
     async def execute_many(
         self, requests: Iterable[HTTPRequest]
     ) -> list[HTTPResponse | VastarError]:
         """Make all `requests` side by side; the answers in their order, failures as values.
 
-        At most 256 run at once; the deadline of each counts from its own start.
+        A request that cannot be built (its URL is no text, say) is a value too: a
+        `ConnectorException` of class INVALID_REQUEST, whose `__cause__` is the error that
+        `execute_http` raises for it. At most 256 run at once; the deadline of each counts from its
+        own start.
         """
         all_requests = list(requests)
         waiting = enumerate(all_requests)
@@ -209,15 +228,25 @@ class AsyncRuntimeClient:
 
         async def work() -> None:
             for index, request in waiting:
-                try:
-                    results[index] = await self.execute_http(request)
-                except VastarError as error:
-                    results[index] = error
+                results[index] = await self._outcome(request)
 
         async with anyio.create_task_group() as tasks:
             for _ in range(min(len(all_requests), MAX_IN_FLIGHT_REQUESTS)):
                 tasks.start_soon(work)
         return [results[index] for index in range(len(all_requests))]
+
+    async def _outcome(self, request: HTTPRequest) -> HTTPResponse | VastarError:
+        """What came of `request`. A bug of ours while it is under way is raised."""
+        try:
+            outgoing = self._http_message(request)
+        except VastarError as error:
+            return error
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is this request's
+            return _payload.unsendable(error)
+        try:
+            return _payload.http_response(await self._exchange(outgoing))
+        except VastarError as error:
+            return error
 
     async def health(self, timeout_s: float = 5.0) -> HealthResponse:
         """How the runtime is.
@@ -225,8 +254,9 @@ class AsyncRuntimeClient:
         Raises:
             RuntimeUnavailable: there is none.
             CallTimeout: no answer in time.
+            ValueError: the timeout is not above 0.
         """
-        answer = await self._link.exchange(HealthCheck(), timeout_s)
+        answer = await self._link.exchange(HealthCheck(), timeout_ms_of(timeout_s) / 1000)
         assert isinstance(answer, HealthResponse)
         return answer
 

@@ -10,8 +10,10 @@ rest of this package: a program that only defines connectors should not pay for 
 """
 
 import logging
+import math
 import os
 import threading
+import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
@@ -23,11 +25,11 @@ from anyio.abc import ByteStream
 from vastar_client._dialing import dial as dial_configured
 from vastar_client._link import Dial
 from vastar_client.async_client import AsyncRuntimeClient, ConnectorAnswer
-from vastar_client.config import RuntimeConfig
-from vastar_client.errors import ConnectionClosed, VastarError
-from vastar_client.request import HTTPRequest, RequestOptions, build_request
+from vastar_client.config import RuntimeConfig, check_config, check_timeout_ms
+from vastar_client.errors import ConnectionClosed, RuntimeUnavailable, VastarError
+from vastar_client.request import HTTPRequest, RequestOptions, build_request, timeout_ms_of
 from vastar_client.response import HTTPResponse
-from vastar_client.wire import HealthResponse
+from vastar_client.wire import Disposition, HealthResponse
 
 if TYPE_CHECKING:
     from vastar_client._loop_thread import LoopThread
@@ -61,10 +63,13 @@ class _Connected:
         self.client = AsyncRuntimeClient(config, dial=dial or self._dial)
         self.ended = False
         self._config = config
-        self._error: Exception | None = ConnectionClosed("the client's background thread ended")
+        self._error: Exception | None = ConnectionClosed(
+            "the client was closed, or its background thread ended, before it was connected",
+            disposition=Disposition.NOT_SENT,
+        )
         self._opened = threading.Event()
         self._stopping = False
-        self._stop: anyio.Event | None = None
+        self._scope: anyio.CancelScope | None = None
         self._serving = loop.submit(self._serve)
 
     async def _dial(self) -> ByteStream:
@@ -73,13 +78,14 @@ class _Connected:
         return stream
 
     async def _serve(self) -> None:
-        self._stop = anyio.Event()
         try:
-            async with self.client:
-                self._error = None
-                self._opened.set()
-                if not self._stopping:
-                    await self._stop.wait()
+            with anyio.CancelScope() as self._scope:
+                if self._stopping:
+                    self._scope.cancel()
+                async with self.client:
+                    self._error = None
+                    self._opened.set()
+                    await anyio.sleep_forever()
         except Exception as error:  # noqa: BLE001  # it is raised in the opening threads
             if self._opened.is_set():
                 _log.exception("the connection to the runtime ended by a bug of the client")
@@ -88,17 +94,31 @@ class _Connected:
             self.ended = True
             self._opened.set()
 
-    def wait_opened(self) -> None:
+    def wait_opened(self, timeout_s: float = math.inf) -> float:
         """Wait until it is connected.
 
+        Returns:
+            The seconds that it took.
+
         Raises:
-            RuntimeUnavailable: it could not connect.
+            RuntimeUnavailable: it could not connect, or not within `timeout_s`.
         """
-        while not self._opened.wait(_LIVENESS_CHECK_S):
+        if self._opened.is_set() and self._error is None:
+            return 0.0
+        begin_s = time.monotonic()
+        left_s = timeout_s
+        while not self._opened.wait(min(max(left_s, 0), _LIVENESS_CHECK_S)):
             if not self.loop.alive:
                 break
+            left_s = begin_s + timeout_s - time.monotonic()
+            if left_s <= 0:
+                raise RuntimeUnavailable(
+                    f"no connection to the runtime within {timeout_s:g} s, the time of this call",
+                    disposition=Disposition.NOT_SENT,
+                )
         if self._error is not None:
             raise self._error
+        return time.monotonic() - begin_s
 
     def stop_soon(self) -> None:
         """Begin to close it; from any thread, also from the garbage collector."""
@@ -106,8 +126,8 @@ class _Connected:
 
     def _stop_now(self) -> None:
         self._stopping = True
-        if self._stop is not None:
-            self._stop.set()
+        if self._scope is not None:
+            self._scope.cancel()
 
     def close(self) -> None:
         """Close it, and wait until it is closed unless that would stop the loop that does it."""
@@ -133,7 +153,7 @@ class RuntimeClient:
     """
 
     def __init__(self, config: RuntimeConfig | None = None, *, dial: Dial | None = None) -> None:
-        self.config = config or RuntimeConfig()
+        self.config = check_config(config)
         self._dial = dial
         self._connected: _Connected | None = None
         self._finalizer: weakref.finalize[..., RuntimeClient] | None = None
@@ -144,7 +164,7 @@ class RuntimeClient:
         Raises:
             RuntimeUnavailable: there is no runtime at the address.
         """
-        self._open()
+        self._connection().wait_opened()
 
     def close(self) -> None:
         """Close the connection; calls of other threads that are in flight fail. May be repeated."""
@@ -168,8 +188,8 @@ class RuntimeClient:
     ) -> None:
         self.close()
 
-    def _open(self) -> _Connected:
-        """The connection that counts in this process, opened if need be."""
+    def _connection(self) -> _Connected:
+        """The connection that counts in this process, begun to be opened if need be."""
         with _process_lock:
             from vastar_client import _loop_thread  # noqa: PLC0415  # see the module's text
 
@@ -182,22 +202,49 @@ class RuntimeClient:
                 connected = self._connected = _Connected(loop, self.config, self._dial)
                 self._finalizer = weakref.finalize(self, connected.stop_soon)
                 self._finalizer.atexit = False
-        connected.wait_opened()
         return connected
 
-    def _call(self, function: Callable[[AsyncRuntimeClient], Awaitable[_T]]) -> _T:
-        """The outcome of `function`, run with the connected client in the loop thread."""
-        connected = self._open()
-        return connected.loop.submit(lambda: function(connected.client)).wait()
+    def _call(
+        self,
+        function: Callable[[AsyncRuntimeClient, float], Awaitable[_T]],
+        timeout_s: float = math.inf,
+    ) -> _T:
+        """The outcome of `function`, run with the connected client in the loop thread.
+
+        Args:
+            function: is told what is left of `timeout_s`: opening the connection takes time too.
+            timeout_s: bounds the opening, beside `connect_timeout_ms`.
+        """
+        connected = self._connection()
+        # The runtime counts in milliseconds, and has less than one left at the very end.
+        left_s = max(timeout_s - connected.wait_opened(timeout_s), 0.001)
+        return connected.loop.submit(lambda: function(connected.client, left_s)).wait()
 
     def execute_http(self, request: HTTPRequest) -> HTTPResponse:
         """Make an HTTP request. Every HTTP status is an answer, not an error."""
-        return self._call(lambda client: client.execute_http(request))
+        timeout_ms = self._timeout_ms(getattr(request, "timeout_ms", None))
+
+        def call(client: AsyncRuntimeClient, left_s: float) -> Awaitable[HTTPResponse]:
+            left_ms = timeout_ms_of(left_s)
+            return client.execute_http(
+                request if left_ms == timeout_ms else request.with_timeout(left_ms)
+            )
+
+        return self._call(call, timeout_ms / 1000)
+
+    def _timeout_ms(self, timeout_ms: int | None) -> int:
+        """The time of a call that asks for `timeout_ms`."""
+        return check_timeout_ms(
+            "timeout_ms", self.config.timeout_ms if timeout_ms is None else timeout_ms
+        )
 
     def execute_many(self, requests: Iterable[HTTPRequest]) -> list[HTTPResponse | VastarError]:
-        """Make all `requests` side by side; the answers in their order, failures as values."""
+        """Make all `requests` side by side; the answers in their order, failures as values.
+
+        As `AsyncRuntimeClient.execute_many` does: a request that cannot be built is a value too.
+        """
         all_requests = list(requests)  # in this thread: it may be a generator that does anything
-        return self._call(lambda client: client.execute_many(all_requests))
+        return self._call(lambda client, _: client.execute_many(all_requests))
 
     def execute(
         self,
@@ -212,22 +259,26 @@ class RuntimeClient:
         idempotency_key: str | None = None,
     ) -> ConnectorAnswer:
         """Call any connector of the runtime, as `AsyncRuntimeClient.execute` does."""
+        timeout_ms = self._timeout_ms(None if timeout_s is None else timeout_ms_of(timeout_s))
         return self._call(
-            lambda client: client.execute(
+            lambda client, left_s: client.execute(
                 connector,
                 operation,
                 payload,
-                timeout_s=timeout_s,
+                timeout_s=left_s,
                 tenant_id=tenant_id,
                 workspace_id=workspace_id,
                 trace_id=trace_id,
                 idempotency_key=idempotency_key,
-            )
+            ),
+            timeout_ms / 1000,
         )
 
     def health(self, timeout_s: float = 5.0) -> HealthResponse:
         """How the runtime is."""
-        return self._call(lambda client: client.health(timeout_s))
+        return self._call(
+            lambda client, left_s: client.health(left_s), timeout_ms_of(timeout_s) / 1000
+        )
 
     def get(self, url: str, **options: Unpack[RequestOptions]) -> HTTPResponse:
         """GET `url`; the options are those of `HTTPRequest`, and `timeout_s`."""

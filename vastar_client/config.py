@@ -79,7 +79,7 @@ class RuntimeConfig:
         check_timeout_ms("RuntimeConfig.timeout_ms", self.timeout_ms)
         check_timeout_ms("RuntimeConfig.connect_timeout_ms", self.connect_timeout_ms)
         _check_port("RuntimeConfig.tcp_port", self.tcp_port)
-        if self.payload_format not in {"native", "json"}:
+        if self.payload_format not in ("native", "json"):
             raise ValueError(
                 f"RuntimeConfig.payload_format is {self.payload_format!r}: "
                 "it must be 'native' or 'json'"
@@ -128,6 +128,22 @@ def check_timeout_ms(name: str, value: object) -> int:
     return value
 
 
-def _check_port(name: str, port: int) -> None:
-    if not 0 < port <= _MAX_PORT:
-        raise ValueError(f"{name} is {port}: it must be a number from 1 to {_MAX_PORT}")
+def check_config(config: object) -> "RuntimeConfig":
+    """What a client was given, the defaults for None.
+
+    Raises:
+        TypeError: it is something else, such as a path.
+    """
+    if config is None:
+        return RuntimeConfig()
+    if not isinstance(config, RuntimeConfig):
+        raise TypeError(
+            f"config is {type(config).__name__}: it must be a RuntimeConfig, such as "
+            "RuntimeConfig(socket_path=...)"
+        )
+    return config
+
+
+def _check_port(name: str, port: object) -> None:
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port <= _MAX_PORT:
+        raise ValueError(f"{name} is {port!r}: it must be a number from 1 to {_MAX_PORT}")

@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import msgspec
 
-from vastar_client._headers import HeaderTypes, header_pairs, is_named
+from vastar_client._headers import HeaderTypes, header_pairs, is_named, pairs_of
 from vastar_client.config import check_timeout_ms
 
 __all__ = [
@@ -90,7 +90,7 @@ class HTTPRequest:
         elif isinstance(data, bytes | bytearray | memoryview | str):
             self.body = data
         elif data is not None:
-            form = urlencode(_query_pairs(data)).encode()
+            form = urlencode(_query_pairs("data", data)).encode()
             self._set_body(form, "application/x-www-form-urlencoded")
 
     def _set_body(self, body: bytes, content_type: str) -> None:
@@ -109,8 +109,17 @@ class HTTPRequest:
         return header_pairs(self.headers)
 
     def body_bytes(self) -> bytes | bytearray | memoryview | None:
-        """The body as it travels: text as UTF-8, no body and an empty one as None."""
+        """The body as it travels: text as UTF-8, no body and an empty one as None.
+
+        Raises:
+            TypeError: it is neither bytes nor text.
+        """
         body = self.body.encode() if isinstance(self.body, str) else self.body
+        if not isinstance(body, bytes | bytearray | memoryview | None):
+            raise TypeError(
+                f"HTTPRequest.body is {type(body).__name__}: it must be bytes or str; "
+                "use json= for a value"
+            )
         if isinstance(body, memoryview) and (body.itemsize, body.ndim) != (1, 1):
             body = body.cast("B")
         return body if body is not None and len(body) else None
@@ -180,12 +189,13 @@ class HTTPRequest:
         return replace(self, idempotency_key=key)
 
     def __repr__(self) -> str:
-        body_bytes = 0 if self.body is None else len(self.body)
-        names = ", ".join(name for name, _ in self.header_pairs())
-        return (
-            f"<HTTPRequest {self.method} {_shown_url(self.url)} headers=[{names}] "
-            f"body={body_bytes} bytes>"
-        )
+        try:
+            body_bytes = 0 if self.body is None else len(self.body)
+            names = ", ".join(name for name, _ in self.header_pairs())
+            url = _shown_url(self.url)
+        except (TypeError, AttributeError):
+            return f"<HTTPRequest {self.method} that cannot be sent>"
+        return f"<HTTPRequest {self.method} {url} headers=[{names}] body={body_bytes} bytes>"
 
 
 class RequestOptions(TypedDict, total=False):
@@ -222,9 +232,10 @@ def timeout_ms_of(timeout_s: float) -> int:
     """`timeout_s` in milliseconds, at least 1.
 
     Raises:
-        ValueError: it is not above 0, or not finite.
+        ValueError: it is no number, not above 0, or not finite.
     """
-    if not 0 < timeout_s < float("inf"):
+    is_number = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
+    if not is_number or not 0 < timeout_s < float("inf"):
         raise ValueError(f"timeout_s is {timeout_s!r}: it must be a number of seconds above 0")
     return max(1, round(timeout_s * 1000))
 
@@ -264,11 +275,10 @@ def OPTIONS(url: str) -> HTTPRequest:  # noqa: N802
     return HTTPRequest("OPTIONS", url)
 
 
-def _query_pairs(params: QueryTypes) -> list[tuple[str, str]]:
+def _query_pairs(what: str, params: QueryTypes) -> list[tuple[str, str]]:
     """Names and texts: None left out, sequences repeated, booleans as JSON writes them."""
-    items = params.items() if isinstance(params, Mapping) else params
     pairs: list[tuple[str, str]] = []
-    for name, value in items:
+    for name, value in pairs_of(what, params):
         many = isinstance(value, Sequence) and not isinstance(value, str | bytes)
         values = value if many else [value]
         pairs += [(name, _query_text(one)) for one in values if one is not None]
@@ -283,7 +293,9 @@ def _query_text(value: object) -> str:
 
 def _with_query(url: str, params: QueryTypes) -> str:
     """`url` with `params` behind the query that it has, before its fragment."""
-    added = urlencode(_query_pairs(params))
+    if not isinstance(url, str):
+        raise TypeError(f"HTTPRequest.url is {type(url).__name__}: it must be str")
+    added = urlencode(_query_pairs("params", params))
     if not added:
         return url
     base, mark, fragment = url.partition("#")

@@ -5,13 +5,11 @@ only this runtime tells. An HTTP status is an answer, not an error: 404 and 503 
 and `raise_for_status()` is there for those who want an exception.
 """
 
-import codecs
 import json
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from email.message import Message
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, Self
 
 import msgspec
@@ -30,6 +28,7 @@ _CLASS_OF_STATUS: Final = {
     503: ErrorClass.TRANSIENT,
     504: ErrorClass.TRANSIENT,
 }
+_CHARSET: Final = re.compile(r";\s*charset\s*=\s*[\"']?([\w.:+-]+)", re.ASCII | re.IGNORECASE)
 _FIRST_ERROR_STATUS: Final = 400
 
 
@@ -47,7 +46,7 @@ class HTTPResponse:
         error_message: None: failures are raised.
         headers_list: the header fields exactly as received, in order.
         url: the URL that answered, after redirects; None from a JSON answer.
-        http_version: such as "HTTP/1.1"; None from a JSON answer.
+        http_version: "1.1" or "1.0"; None from a JSON answer.
         attempts: how often the runtime tried.
         disposition: how far the call got.
         queued_us: time spent waiting for a place inside the runtime.
@@ -89,17 +88,11 @@ class HTTPResponse:
     @property
     def text(self) -> str:
         """The body as text, by the charset of its content type, else UTF-8; never fails."""
-        return self.body.decode(self._charset(), errors="replace")
-
-    def _charset(self) -> str:
-        header = Message()
-        header["content-type"] = self.headers.get("content-type", "")
-        charset = header.get_content_charset("utf-8")
+        match = _CHARSET.search(self.headers.get("content-type", ""))
         try:
-            codecs.lookup(charset)
-        except LookupError:
-            return "utf-8"
-        return charset
+            return self.body.decode(match[1] if match else "utf-8", errors="replace")
+        except (LookupError, UnicodeError):  # an unknown charset, or a codec that is none for text
+            return self.body.decode(errors="replace")
 
     def json(self) -> Any:
         """The body as JSON.
@@ -153,6 +146,8 @@ def retry_after_ms(headers: Headers | dict[str, str], now_s: float) -> int:
     try:
         if text.isascii() and text.isdigit():
             return int(text) * 1000
+        from email.utils import parsedate_to_datetime  # noqa: PLC0415  # a tenth of the import time
+
         return max(0, round((parsedate_to_datetime(text).timestamp() - now_s) * 1000))
     except (ValueError, OverflowError):
         return 0

@@ -9,25 +9,19 @@ a test proves is what goes over the wire. Two ways to reach it:
 - a Unix socket in a temporary directory: `with FakeRuntime(...) as fake:` and `fake.config`.
 """
 
-import heapq
-import itertools
-import shutil
-import socket
-import tempfile
-import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
-import anyio
 import msgspec
 from anyio.abc import ByteStream
 from anyio.lowlevel import checkpoint
 
-from vastar_client._fake_peer import FakePeer, Reply, encode_reply, read_call
+from vastar_client._fake_peer import FakePeer, HeldCall, Reply, read_call
+from vastar_client._fake_transports import Listener, MemoryStream
 from vastar_client._headers import Headers, HeaderTypes, header_pairs
 from vastar_client.config import RuntimeConfig
 from vastar_client.errors import ConnectorException, RuntimeUnavailable
@@ -82,19 +76,6 @@ def respond(
     return HTTPResponse(0, status_code, Headers(pairs), raw, headers_list=pairs)
 
 
-@dataclass(eq=False)
-class HeldCall:
-    """A call that was answered with `HOLD`."""
-
-    request: HTTPRequest | ExecuteRequest
-    message: ExecuteRequest
-    peer: FakePeer
-
-    def reply(self, reply: Reply) -> None:
-        """Answer it now. In memory mode call this from the event loop of the client."""
-        self.peer.send(encode_reply(self.message, reply))
-
-
 class FakeRuntime:
     """A runtime that does as it is told.
 
@@ -103,6 +84,7 @@ class FakeRuntime:
             reply is an answer made by `respond`, a `ConnectorException`, bytes (the raw payload of
             another connector), `After(delay_s, reply)` or `HOLD`. The function gets an
             `HTTPRequest`, or the `ExecuteRequest` where the connector is not `http`.
+        keeps_deadlines: the attribute's first value.
 
     Attributes:
         requests: the HTTP requests so far.
@@ -111,55 +93,88 @@ class FakeRuntime:
         held: the calls that were answered with `HOLD`.
         health: what a health check is told.
         available: False makes it impossible to connect in memory.
+        keeps_deadlines: whether a call that waits is answered TIMEOUT at its deadline, as the
+            runtime does; False is a runtime that is stuck.
     """
 
-    def __init__(self, replies: Iterable[AnyReply] | Handler = ()) -> None:
+    def __init__(
+        self, replies: Iterable[AnyReply] | Handler = (), *, keeps_deadlines: bool = True
+    ) -> None:
         self.requests: list[HTTPRequest] = []
         self.messages: list[ExecuteRequest] = []
         self.cancelled: list[int] = []
         self.held: list[HeldCall] = []
         self.health = HealthResponse(healthy=True, message="fake", available_credits=256)
         self.available = True
+        self.keeps_deadlines = keeps_deadlines
         self._handler = replies if callable(replies) else _Script(replies)
         self._peers: list[FakePeer] = []
-        self._listener: _Listener | None = None
+        self._listener: Listener | None = None
 
     # What the peers call
 
     def serve(self, peer: FakePeer, message: ExecuteRequest) -> None:
         """Answer one call."""
-        request = read_call(message)
         self.messages.append(message)
-        if isinstance(request, HTTPRequest):
-            self.requests.append(request)
+        call = HeldCall(message, message, peer)
+        try:
+            call.request = read_call(message)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the caller wrote it
+            why = f"the request cannot be read: {error}"
+            call.reply(ConnectorException(why, ErrorClass.INVALID_REQUEST))
+            return
+        if isinstance(call.request, HTTPRequest):
+            self.requests.append(call.request)
+        reply = self._reply_to(call.request)
+        if isinstance(reply, _Hold):
+            self.held.append(call)
+        elif isinstance(reply, After) and reply.delay_s > 0:
+            peer.answer(call, reply.reply, reply.delay_s)
+        else:
+            call.reply(reply.reply if isinstance(reply, After) else reply)
+            return
+        peer.waiting[message.request_id] = call
+        if self.keeps_deadlines and message.deadline_at_ms:
+            left_s = message.deadline_at_ms / 1000 - time.time()
+            peer.later(lambda: self._end_at_deadline(call), max(0.0, left_s))
+
+    def _reply_to(self, request: HTTPRequest | ExecuteRequest) -> AnyReply:
         try:
             reply = self._handler(request)
         except Exception as error:  # noqa: BLE001  # a mistake in a test must not hang it
-            reply = ConnectorException(
-                f"the handler of the FakeRuntime raised {error!r}", ErrorClass.PERMANENT
-            )
-        delay_s = 0.0
-        if isinstance(reply, After):
-            delay_s, reply = reply.delay_s, reply.reply
-        if isinstance(reply, _Hold):
-            self.held.append(HeldCall(request, message, peer))
-        else:
-            peer.send(encode_reply(message, reply), delay_s)
+            return _mistake(f"raised {error!r}")
+        inner: object = reply.reply if isinstance(reply, After) else reply
+        if not isinstance(inner, HTTPResponse | ConnectorException | bytes | _Hold):
+            return _mistake(f"gave {type(inner).__name__}, which is no reply")
+        return reply
 
-    def cancel(self, peer: FakePeer, request_id: int) -> None:
-        """Note a cancellation; a held call ends with the final frame that the protocol asks for."""
+    def _end_at_deadline(self, call: HeldCall) -> bytes:
+        self._let_go(call)
+        return call.peer.frame(
+            call,
+            ConnectorException(
+                "timed out: the deadline_at_ms passed while the FakeRuntime held the call",
+                ErrorClass.TIMEOUT,
+                disposition=Disposition.SENT_NO_RESPONSE,
+            ),
+        )
+
+    def _let_go(self, call: HeldCall) -> None:
+        with suppress(ValueError):  # it was none of them, or the test has taken it out
+            self.held.remove(call)
+
+    def cancel(self, call: HeldCall | None, request_id: int) -> None:
+        """Note a cancellation; a call that waits ends with the final frame that is due."""
         self.cancelled.append(request_id)
-        for call in self.held:
-            if call.message.request_id == request_id and call.peer is peer:
-                self.held.remove(call)
-                call.reply(
-                    ConnectorException(
-                        "cancelled by caller",
-                        ErrorClass.PERMANENT,
-                        disposition=Disposition.SENT_NO_RESPONSE,
-                    )
+        if call is not None:
+            self._let_go(call)
+            call.reply(
+                ConnectorException(
+                    "cancelled by caller",
+                    ErrorClass.PERMANENT,
+                    disposition=Disposition.SENT_NO_RESPONSE,
                 )
-                return
+            )
 
     # How clients reach it
 
@@ -174,7 +189,7 @@ class FakeRuntime:
             raise RuntimeUnavailable(
                 "the fake runtime is switched off", disposition=Disposition.NOT_SENT
             )
-        stream = _MemoryStream(self)
+        stream = MemoryStream(self)
         self._peers.append(stream.peer)
         return stream
 
@@ -192,7 +207,7 @@ class FakeRuntime:
             peer.hang_up()
 
     def __enter__(self) -> Self:
-        self._listener = _Listener(self)
+        self._listener = Listener(self, self._peers.append)
         return self
 
     def __exit__(
@@ -204,6 +219,12 @@ class FakeRuntime:
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
+            self.disconnect()
+            listener.join()
+
+
+def _mistake(what: str) -> ConnectorException:
+    return ConnectorException(f"the handler of the FakeRuntime {what}", ErrorClass.PERMANENT)
 
 
 class _Script:
@@ -218,124 +239,3 @@ class _Script:
         return ConnectorException(
             f"FakeRuntime has no reply left for {request!r}", ErrorClass.PERMANENT
         )
-
-
-class _MemoryStream(ByteStream):
-    """The client's end of a connection in memory; the peer runs inside `send`."""
-
-    def __init__(self, fake: FakeRuntime) -> None:
-        self.peer = FakePeer(fake, self._deliver, self._hang_up)
-        self._inbox: list[tuple[float, int, bytes]] = []
-        self._order = itertools.count()
-        self._news = anyio.Event()
-        self._ended = False
-        self._closed = False
-
-    def _deliver(self, data: bytes, delay_s: float) -> None:
-        heapq.heappush(self._inbox, (anyio.current_time() + delay_s, next(self._order), data))
-        self._news.set()
-
-    def _hang_up(self) -> None:
-        self._ended = True
-        self._news.set()
-
-    async def send(self, item: bytes) -> None:
-        await checkpoint()
-        if self._closed:
-            raise anyio.ClosedResourceError
-        if self._ended:
-            raise anyio.BrokenResourceError
-        self.peer.receive(bytes(item))
-
-    async def receive(self, max_bytes: int = 65_536) -> bytes:
-        await checkpoint()
-        while True:
-            if self._closed:
-                raise anyio.ClosedResourceError
-            due_in_s = self._inbox[0][0] - anyio.current_time() if self._inbox else float("inf")
-            if due_in_s <= 0:
-                due, order, data = heapq.heappop(self._inbox)
-                if len(data) > max_bytes:
-                    heapq.heappush(self._inbox, (due, order, data[max_bytes:]))
-                return data[:max_bytes]
-            if self._ended:
-                raise anyio.EndOfStream
-            self._news = anyio.Event()
-            with anyio.move_on_after(due_in_s):
-                await self._news.wait()
-
-    async def send_eof(self) -> None:
-        await checkpoint()
-
-    async def aclose(self) -> None:
-        self._closed = True
-        self._news.set()
-        await checkpoint()
-
-    @property
-    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        return {}
-
-
-class _Listener:
-    """A Unix socket in a directory of its own, and a thread for each connection."""
-
-    def __init__(self, fake: FakeRuntime) -> None:
-        self._fake = fake
-        self._directory = Path(tempfile.mkdtemp(prefix="vastar-fake-"))
-        self.path = self._directory / "runtime.sock"
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.bind(str(self.path))
-        self._socket.listen()
-        self._closing = False
-        self._threads = [threading.Thread(target=self._accept, name="fake-runtime", daemon=True)]
-        self._threads[0].start()
-
-    def _accept(self) -> None:
-        while True:
-            connection, _ = self._socket.accept()
-            if self._closing:
-                connection.close()
-                return
-            thread = threading.Thread(
-                target=self._serve, args=(connection,), name="fake-runtime", daemon=True
-            )
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        lock = threading.Lock()
-
-        def send(data: bytes) -> None:
-            with lock, suppress(OSError):  # the client has gone
-                connection.sendall(data)
-
-        def deliver(data: bytes, delay_s: float) -> None:
-            if delay_s <= 0:
-                send(data)
-                return
-            timer = threading.Timer(delay_s, send, (data,))
-            timer.daemon = True
-            timer.start()
-
-        def hang_up() -> None:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-        peer = FakePeer(self._fake, deliver, hang_up)
-        self._fake._peers.append(peer)  # noqa: SLF001  # same module
-        with connection, suppress(OSError):
-            while data := connection.recv(65_536):
-                peer.receive(data)
-
-    def close(self) -> None:
-        """End the listener and every connection, and wait for their threads."""
-        self._closing = True
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as waker:
-            waker.connect(str(self.path))
-        self._threads[0].join()
-        self._socket.close()
-        self._fake.disconnect()
-        for thread in self._threads:
-            thread.join()
-        shutil.rmtree(self._directory)

@@ -185,6 +185,7 @@ def transport_settings(config: RuntimeConfig) -> TransportSettings:
             certificate_file=tls.client_cert_file,
             key_file=tls.client_key_file,
             key_password_file=tls.client_key_password_file,
+            min_version=tls.min_version,
         ),
         proxy=ProxySettings(
             http=proxy.http,

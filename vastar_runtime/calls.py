@@ -7,6 +7,8 @@ deadline, its caller, the runtime's end) and one scope serves all three: a scope
 decoding a message.
 """
 
+from typing import Final
+
 import attrs
 import trio
 
@@ -16,6 +18,9 @@ from vastar_runtime.policy.deadline import Deadline
 from vastar_runtime.transport.progress import Progress
 
 __all__ = ["Call", "Caller"]
+
+_ANSWER_OVERHEAD_BYTES: Final = 512
+"""What an answer's frame needs beside the payload, generously."""
 
 
 @attrs.frozen
@@ -41,7 +46,7 @@ class Call:
         request: the message as received.
         caller: who sent it.
         deadline: the limit that binds now.
-        max_payload_bytes: longest payload that an answer can carry.
+        max_answer_bytes: longest answer frame, as the length prefix counts.
         scope: cancelling it ends the call; its deadline follows `deadline`.
         origin: where it goes (scheme://host:port, no secrets), once known.
         cancelled_as: why the scope was cancelled, when it was not the deadline.
@@ -50,7 +55,7 @@ class Call:
     request: ExecuteRequest
     caller: Caller
     deadline: Deadline
-    max_payload_bytes: int
+    max_answer_bytes: int
     progress: Progress = attrs.field(factory=Progress)
     scope: trio.CancelScope = attrs.field(init=False)
     origin: str = ""
@@ -66,8 +71,15 @@ class Call:
 
     def limit_time(self, timeout_ms: int) -> None:
         """Take the operation's own timeout into account (milliseconds from arrival, 0 = none)."""
-        self.deadline = self.deadline.with_timeout(timeout_ms)
-        self.scope.deadline = self.deadline.expires_at_s
+        tightened = self.deadline.with_timeout(timeout_ms)
+        if tightened is not self.deadline:  # setting the scope's deadline is not for nothing
+            self.deadline = tightened
+            self.scope.deadline = tightened.expires_at_s
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """The longest payload that is worth collecting; the frame's own limit has the last word."""
+        return self.max_answer_bytes - _ANSWER_OVERHEAD_BYTES
 
     @property
     def disposition(self) -> Disposition:

@@ -38,9 +38,6 @@ ERROR_CLASSES: Final[Mapping[FailureKind, ErrorClass]] = MappingProxyType(
 )
 """How each kind of failure reads on the wire. The published SDKs retry Transient and Timeout."""
 
-_ANSWER_OVERHEAD_BYTES: Final = 512
-"""What an answer's frame needs beside the payload, generously."""
-
 _log = get_logger(__name__)
 
 
@@ -67,7 +64,7 @@ class Dispatcher:
             request.deadline_at_ms,
             self.default_timeout_s,
         )
-        return Call(request, caller, deadline, self.max_answer_bytes - _ANSWER_OVERHEAD_BYTES)
+        return Call(request, caller, deadline, self.max_answer_bytes)
 
     async def serve(self, call: Call) -> ExecuteResponse:
         """The answer to `call`. Raises nothing but cancellation."""

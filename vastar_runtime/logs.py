@@ -14,8 +14,7 @@ import select
 import stat
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final, Literal, TypeAlias
 from weakref import WeakSet
@@ -49,7 +48,7 @@ def _import_structlog() -> Any:
 
 structlog = _import_structlog()
 
-__all__ = ["Level", "LineSink", "Logger", "call_context", "configure", "get_logger"]
+__all__ = ["Level", "LineSink", "Logger", "call_context", "configure", "get_logger", "sink"]
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
 Logger: TypeAlias = Any
@@ -61,21 +60,37 @@ _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical
 _MAX_TEXT_CHARS: Final = 8192
 """A value in a line: a traceback fits, a body does not."""
 
+_MAX_HELD_LINES: Final = 256
+
+_harmless: Final[set[str]] = set()
+"""The origin of a call is a URL, which takes 10 us to look through, in the line of every call."""
+_MAX_HARMLESS: Final = 1024
+_MAX_HARMLESS_CHARS: Final = 256
+
 _SCALARS: Final = frozenset({int, float, bool, type(None)})
 
 _OWN_KEYS: Final = frozenset({"event", "level", "timestamp", "exception"})
 _proxies: Final[WeakSet[Any]] = WeakSet()
+_sink: "LineSink | None" = None
 _call: ContextVar[Mapping[str, str] | None] = ContextVar("vastar_call", default=None)
 
 
-@contextmanager
-def call_context(**identity: str) -> Iterator[None]:
-    """Put `identity` (trace_id, tenant, workspace) into the lines of this task and its children."""
-    token = _call.set({**(_call.get() or {}), **identity})
-    try:
-        yield
-    finally:
-        _call.reset(token)
+class call_context:  # noqa: N801 - used as a function is
+    """Put `identity` (trace_id, tenant, workspace) into the lines of this task and its children.
+
+    A class, because `contextlib.contextmanager` takes 1 us more, on every call.
+    """
+
+    __slots__ = ("_identity", "_token")
+
+    def __init__(self, **identity: str) -> None:
+        self._identity = identity
+
+    def __enter__(self) -> None:
+        self._token = _call.set({**(_call.get() or {}), **self._identity})
+
+    def __exit__(self, *_: object) -> None:
+        _call.reset(self._token)
 
 
 def get_logger(name: str) -> Logger:
@@ -83,6 +98,11 @@ def get_logger(name: str) -> Logger:
     proxy = structlog.get_logger(component=name)
     _proxies.add(proxy)
     return proxy
+
+
+def sink() -> "LineSink | None":
+    """Where the log of this process goes; None before `configure`."""
+    return _sink
 
 
 def configure(level: Level, style: Literal["auto", "console", "json"], fd: int = 2) -> "LineSink":
@@ -95,7 +115,7 @@ def configure(level: Level, style: Literal["auto", "console", "json"], fd: int =
     """
     terminal = os.isatty(fd)
     console = style == "console" or (style == "auto" and terminal)
-    sink = LineSink(fd)
+    made = LineSink(fd)
     structlog.configure(
         processors=[
             _make_header(),
@@ -104,13 +124,15 @@ def configure(level: Level, style: Literal["auto", "console", "json"], fd: int =
             _console_renderer(colors=terminal) if console else _render_json,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=lambda *_: sink,
+        logger_factory=lambda *_: made,
         cache_logger_on_first_use=True,
     )
+    global _sink  # noqa: PLW0603 - there is one log of this process
+    _sink = made
     for proxy in _proxies:
         # What a logger cached on its first use was made by the configuration before.
         vars(proxy).pop("bind", None)
-    return sink
+    return made
 
 
 class LineSink:
@@ -118,33 +140,64 @@ class LineSink:
 
     A regular file is always writable; a pipe or socket is asked first, and one whose reader is
     gone or slow loses the line. (A line longer than what a pipe has room for may still wait.)
+
+    A busy daemon logs a line per call, and a write costs more than making the line. So an event
+    loop can have them held (`hold_lines`) and written together once a turn; a warning or worse is
+    written at once, with all before it.
     """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self.dropped_lines = 0
+        self._held: list[bytes] = []
+        self._wake: Callable[[], None] | None = None
         self._poll: select.poll | None = None
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             self._poll = select.poll()
             self._poll.register(fd, select.POLLOUT)
 
+    def hold_lines(self, wake: Callable[[], None] | None) -> None:
+        """From now on hold lines and call `wake` for the first one; None ends it, and flushes."""
+        self._wake = wake
+        if wake is None:
+            self.flush()
+
     def msg(self, line: bytes) -> None:
-        """Write `line` and a newline, or count it as lost."""
-        if self._poll is not None and not self._poll.poll(0):
-            self.dropped_lines += 1
+        """Write `line` and a newline, soon, or count it as lost."""
+        held = self._held
+        held.append(line)
+        if self._wake is None or len(held) >= _MAX_HELD_LINES:
+            self.flush()
+        elif len(held) == 1:
+            self._wake()
+
+    def msg_at_once(self, line: bytes) -> None:
+        """Write what is held, `line` and a newline now, or count them as lost."""
+        self._held.append(line)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what is held."""
+        held = self._held
+        if not held:
             return
-        lost = self.dropped_lines
-        if lost:
-            line = b'{"event":"log lines lost","lines":%d}\n%b' % (lost, line)
+        self._held = []
+        if self._poll is not None and not self._poll.poll(0):
+            self.dropped_lines += len(held)
+            return
+        if self.dropped_lines:
+            held.insert(0, b'{"event":"log lines lost","lines":%d}' % self.dropped_lines)
+        held.append(b"")
         try:
-            _write_all(self._fd, line + b"\n")
+            _write_all(self._fd, b"\n".join(held))
         except OSError:
             # A full disk or a broken pipe must not stop the service that is being logged.
-            self.dropped_lines += 1
+            self.dropped_lines += len(held) - 1
         else:
             self.dropped_lines = 0
 
-    log = debug = info = warn = warning = error = critical = exception = fatal = msg
+    log = debug = info = msg
+    warn = warning = error = critical = exception = fatal = msg_at_once
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -184,7 +237,8 @@ def redact_event(_logger: object, _method: str, event: _Event) -> _Event:
     for key, value in event.items():
         kind = type(value)
         if kind is str:
-            texts.append(value)
+            if value not in _harmless:
+                texts.append(value)
             if key not in _OWN_KEYS and is_secret_header(key):
                 event[key] = REDACTED
         elif kind not in _SCALARS:
@@ -193,8 +247,20 @@ def redact_event(_logger: object, _method: str, event: _Event) -> _Event:
     if len(joined) > _MAX_TEXT_CHARS or may_hold_secret(joined):
         for key, value in event.items():
             if type(value) is str:
-                event[key] = _clean_text(value)
+                event[key] = _look_through(value)
     return event
+
+
+def _look_through(text: str) -> str:
+    """`text` cleaned; one that looked suspicious and was not is remembered, and only such a one."""
+    if text in _harmless or (len(text) <= _MAX_TEXT_CHARS and not may_hold_secret(text)):
+        return text
+    clean = _clean_text(text)
+    if clean == text and len(text) <= _MAX_HARMLESS_CHARS:
+        if len(_harmless) >= _MAX_HARMLESS:
+            _harmless.clear()
+        _harmless.add(text)
+    return clean
 
 
 def _clean_text(text: str) -> str:

@@ -7,9 +7,9 @@ to wire error classes in one table.
 
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-import attrs
+import msgspec
 
 from vastar_client.wire.enums import Disposition, PayloadFormat
 from vastar_client.wire.messages import Buffer
@@ -42,8 +42,7 @@ class FailureKind(Enum):
     """A bug of ours."""
 
 
-@attrs.frozen
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """The connector's answer, ready for the wire.
 
     Attributes:
@@ -55,9 +54,16 @@ class Reply:
     payload_format: PayloadFormat = PayloadFormat.JSON
     status_code: int = 0
 
+    def __repr__(self) -> str:
+        """Nothing of the payload: it may hold secrets."""
+        return f"Reply(payload_format={self.payload_format!r}, status_code={self.status_code})"
 
-@attrs.frozen
-class Failure:
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The same, for `rich`."""
+        return [("payload_format", self.payload_format), ("status_code", self.status_code)]
+
+
+class Failure(msgspec.Struct, frozen=True):
     """Why there is no reply, in words for a person, and how to go on.
 
     Attributes:

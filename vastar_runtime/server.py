@@ -6,6 +6,7 @@ calls, wait for those in flight > close everything. A second signal ends it at o
 """
 
 import errno
+import gc
 import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -16,6 +17,7 @@ from typing import Final
 import attrs
 import trio
 
+from vastar_runtime import logs
 from vastar_runtime._version import __version__
 from vastar_runtime.assembly import Runtime
 from vastar_runtime.config import RuntimeConfig
@@ -56,6 +58,7 @@ def run(config: RuntimeConfig) -> Ending:
         RuntimeFileError: an address cannot be used.
     """
     listeners = open_listeners(config.server)
+    _settle_garbage_collector()
     try:
         return trio.run(serve_listeners, config, listeners)
     finally:
@@ -72,6 +75,7 @@ async def serve_listeners(config: RuntimeConfig, listeners: Sequence[Listener]) 
             stop.scope = nursery.cancel_scope
             nursery.start_soon(stop.watch, signals)
             nursery.start_soon(runtime.run)
+            nursery.start_soon(_write_log)
             with trio.CancelScope() as accepting:
                 async with trio.open_nursery() as acceptors:
                     for listener in listeners:
@@ -124,6 +128,33 @@ def _tell_ready(runtime: Runtime, listeners: Sequence[Listener]) -> None:
     print(f"vastar-runtime {__version__} ready on {where}", flush=True)  # noqa: T201 - its contract
     notify("READY=1")
     _log.info("ready", version=__version__, listeners=runtime.listeners)
+
+
+async def _write_log() -> None:
+    """Write the lines of each turn of the event loop together, for ever."""
+    sink = logs.sink()
+    if sink is None:
+        return
+    woken = trio.Event()
+    sink.hold_lines(lambda: woken.set())  # noqa: PLW0108 - the event is another one each time
+    try:
+        while True:
+            await woken.wait()
+            woken = trio.Event()
+            sink.flush()
+    finally:
+        sink.hold_lines(None)
+
+
+def _settle_garbage_collector() -> None:
+    """Keep what the imports made out of every collection, and collect the young less often.
+
+    A call makes some hundred objects and keeps none: at the default thresholds the collector runs
+    every few calls and finds nothing. Measured: 2 to 3% of a call's CPU.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 async def _accept(listener: Listener, runtime: Runtime, nursery: trio.Nursery) -> None:

@@ -53,6 +53,12 @@ __all__ = ["Session", "SessionLimits"]
 _LINGER_S: Final = 2.0
 """After a closing fault the caller gets so long to read why, before the socket is closed."""
 
+_DRAINING_RETRY_AFTER_MS: Final = 1000
+"""About what a restart takes; when this one ends is not known."""
+
+_FULL_RETRY_AFTER_MS: Final = 100
+"""A call of the connection will have ended by then, or it is in for a long wait anyway."""
+
 _log = get_logger(__name__)
 
 
@@ -197,7 +203,10 @@ class Session:
         """Why `request` is not begun at all, if so."""
         if self._state.draining:
             return Failure(
-                FailureKind.DRAINING, "draining: the runtime is going away", refused_by="runtime"
+                FailureKind.DRAINING,
+                "draining: the runtime is going away",
+                retry_after_ms=_DRAINING_RETRY_AFTER_MS,
+                refused_by="runtime",
             )
         if request.stream or request.body_follows:
             return Failure(
@@ -209,6 +218,7 @@ class Session:
             return Failure(
                 FailureKind.OVERLOADED,
                 f"{self._in_flight} calls are in flight on this connection, the most it may have",
+                retry_after_ms=_FULL_RETRY_AFTER_MS,
                 refused_by="in flight per connection",
             )
         return None

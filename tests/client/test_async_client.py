@@ -167,6 +167,33 @@ async def test_execute_many_gives_failures_as_values_in_order(autojump_clock):
     assert third.headers["x-url"].endswith("2")
 
 
+BROKEN = [
+    (HTTPRequest("GET", 5), "HTTPRequest.url is int: it must be str"),
+    (HTTPRequest(None, URL), "HTTPRequest.method is NoneType"),
+    (HTTPRequest("GET", URL, {"A": b"1"}), "the value of header 'A' is bytes"),
+    (HTTPRequest("GET", URL, body="\ud800"), "surrogates not allowed"),
+    (HTTPRequest("GET", URL, tenant_id=5), "tenant_id is int"),
+    ("http://no.request/", "execute_http takes an HTTPRequest, not str"),
+    (HTTPRequest("GET", URL, {"X": "\ud800"}), "the request cannot be sent"),
+]
+
+
+@pytest.mark.parametrize("payload_format", ["native", "json"])
+async def test_a_broken_request_among_many_is_a_value_as_well(autojump_clock, payload_format):
+    config = RuntimeConfig(payload_format=payload_format)
+    async with AsyncRuntimeClient(config, dial=FakeRuntime(echo).dial) as client:
+        broken = [request for request, _ in BROKEN]
+        first, *failed, last = await client.execute_many([GET(URL), *broken, GET(URL)])
+        assert_nothing_is_left(client)
+    assert first.ok
+    assert last.ok
+    for value, (_, message) in zip(failed, BROKEN, strict=True):
+        assert type(value) is ConnectorException
+        assert message in value.message
+        assert value.error_class is ErrorClass.INVALID_REQUEST
+        assert value.disposition is Disposition.NOT_SENT
+
+
 async def test_health(autojump_clock):
     fake = FakeRuntime()
     async with AsyncRuntimeClient(dial=fake.dial) as client:

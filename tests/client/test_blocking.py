@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+import trio
 
 from vastar_client.blocking import RuntimeClient
 from vastar_client.config import RuntimeConfig
@@ -84,6 +85,14 @@ def test_many_health_and_execute(client, fake):
         client.execute("db", "query")
 
 
+def test_a_broken_request_among_many_is_a_value_as_well(client):
+    first, broken, last = client.execute_many([GET(URL), HTTPRequest("GET", 5), GET(URL)])
+    assert (first.ok, last.ok) == (True, True)
+    assert isinstance(broken, ConnectorException)
+    assert broken.error_class is ErrorClass.INVALID_REQUEST
+    assert isinstance(broken.__cause__, TypeError)
+
+
 def test_in_memory_without_any_socket():
     with RuntimeClient(dial=FakeRuntime([b'{"n":1}']).dial) as client:
         assert client.execute("db", "query", {"sql": "x"}).json() == {"n": 1}
@@ -119,6 +128,65 @@ def test_no_runtime_and_then_one(tmp_path):
         client.close()
 
 
+async def _never():
+    await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.get(URL, timeout_s=0.02),
+        lambda client: client.execute("db", "query", timeout_s=0.02),
+        lambda client: client.health(timeout_s=0.02),
+    ],
+    ids=["http", "execute", "health"],
+)
+def test_a_first_connection_takes_no_longer_than_the_call_may(call):
+    client = RuntimeClient(dial=_never)
+    begin = time.monotonic()
+    with pytest.raises(RuntimeUnavailable, match=r"no connection .* within 0\.02 s") as caught:
+        call(client)
+    assert time.monotonic() - begin < 2
+    assert caught.value.disposition is Disposition.NOT_SENT
+    client.close()
+
+
+def test_closing_ends_an_opening_that_hangs():
+    client = RuntimeClient(dial=_never)
+    thread, caught = in_thread(client.connect)
+    until(lambda: client._connected is not None)
+    client.close()
+    thread.join()
+    assert isinstance(caught[0], ConnectionClosed)
+    assert caught[0].disposition is Disposition.NOT_SENT
+
+
+def test_the_time_that_the_first_connection_took_is_the_calls():
+    fake = FakeRuntime([respond()])
+
+    async def slow():
+        await trio.sleep(0.2)
+        return await fake.dial()
+
+    client = RuntimeClient(dial=slow)
+    assert client.get(URL, timeout_s=5).ok
+    left_ms = fake.messages[0].deadline_at_ms - time.time() * 1000
+    assert left_ms < 4801
+    client.close()
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf"), "1", True])
+def test_a_timeout_that_is_none_is_named_before_anything_is_opened(timeout_s):
+    client = RuntimeClient(dial=_never)
+    for call in (
+        lambda: client.get(URL, timeout_s=timeout_s),
+        lambda: client.execute("db", "query", timeout_s=timeout_s),
+        lambda: client.health(timeout_s=timeout_s),
+    ):
+        with pytest.raises(ValueError, match=f"timeout_s is {timeout_s!r}: it must be a number"):
+            call()
+
+
 def test_all_clients_share_one_thread(fake):
     with RuntimeClient(fake.config) as one, RuntimeClient(fake.config) as other:
         assert one.get(URL).ok
@@ -146,13 +214,20 @@ def test_sixteen_threads_share_one_client(client, fake):
     assert len(fake._peers) == 1
 
 
-def test_threads_that_open_together_make_one_connection(fake):
-    client = RuntimeClient(fake.config)
+def test_threads_that_open_together_make_one_connection():
+    fake = FakeRuntime(echo)
+    dials = []
+
+    async def dial():
+        dials.append(1)
+        return await fake.dial()
+
+    client = RuntimeClient(dial=dial)
     threads = [in_thread(client.connect) for _ in range(8)]
     for thread, _ in threads:
         thread.join()
     assert [caught for _, (caught,) in threads] == [None] * 8
-    assert len(fake._peers) == 1
+    assert dials == [1]
     client.close()
 
 

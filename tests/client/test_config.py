@@ -4,6 +4,8 @@ import dataclasses
 
 import pytest
 
+from vastar_client.async_client import AsyncRuntimeClient
+from vastar_client.blocking import RuntimeClient
 from vastar_client.config import RuntimeConfig, TcpAddress, UnixAddress
 
 DEFAULT = UnixAddress("/tmp/vastar-connector-runtime.sock")
@@ -74,3 +76,16 @@ def test_bad_values_are_refused_by_name(fields, message):
 
 def test_it_is_a_dataclass_as_published():
     assert dataclasses.replace(RuntimeConfig(), tenant_id="t").tenant_id == "t"
+
+
+@pytest.mark.parametrize("kind", [RuntimeClient, AsyncRuntimeClient])
+@pytest.mark.parametrize("config", ["/tmp/x.sock", {}, 5])
+def test_a_config_that_is_none_is_named_at_once(kind, config):
+    with pytest.raises(TypeError, match=r"config is \w+: it must be a RuntimeConfig"):
+        kind(config)
+
+
+@pytest.mark.parametrize("port", ["5000", None, True, 0, 65_536])
+def test_a_port_that_is_none_is_named(port):
+    with pytest.raises(ValueError, match=f"tcp_port is {port!r}: it must be a number"):
+        RuntimeConfig(tcp_port=port)

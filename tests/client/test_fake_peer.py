@@ -20,6 +20,11 @@ def test_answers_arrive_as_they_were_given(payload_format):
     assert second.body == b"\xff\x00"
 
 
+def test_the_http_version_is_written_as_the_runtime_writes_it():
+    with RuntimeClient(dial=FakeRuntime([respond()]).dial) as client:
+        assert client.get(URL).http_version == "1.1"
+
+
 @pytest.mark.parametrize("garbage", [b"\0\0\0\x02\x63x", b"\0\0\0\x02\0x"])
 async def test_a_broken_frame_is_answered_and_the_connection_lives(garbage):
     fake = FakeRuntime()

@@ -6,6 +6,8 @@ import textwrap
 
 import pytest
 
+import vastar_client
+
 PRELUDE = """
 import os, signal, sys, threading, time
 from vastar_client import RuntimeClient
@@ -227,3 +229,23 @@ exit()
     )
     assert done.stdout.startswith("<HTTPResponse 200 body=5 bytes")
     assert done.stderr.replace(">>>", "").split() == []
+
+
+def test_the_runtime_loads_the_wire_and_no_client():
+    assert run(
+        """
+        import sys
+        import vastar_runtime.cli, vastar_runtime.server
+        ours = [m for m in sys.modules if m.startswith("vastar_client")]
+        print([m for m in ours if m != "vastar_client" and not m.startswith("vastar_client.wire")])
+        """,
+        prelude="",
+    ) == ["[]"]
+
+
+def test_every_public_name_loads_and_is_listed():
+    for name in vastar_client.__all__:
+        assert getattr(vastar_client, name).__name__ == name
+    assert set(vastar_client.__all__) <= set(dir(vastar_client))
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        vastar_client.nonsense  # noqa: B018

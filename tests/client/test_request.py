@@ -185,3 +185,38 @@ def test_repr_shows_no_secrets(url):
     assert "hunter2" not in repr(request)
     assert "Authorization" in repr(request)
     assert "body=7 bytes" in repr(request)
+
+
+@pytest.mark.parametrize("value", [5, b"x", "x", ["ab"], [("A",)], [("a", "b", "c")], [1]])
+@pytest.mark.parametrize("name", ["headers", "params", "data"])
+def test_fields_that_are_no_pairs_are_named(name, value):
+    if name == "data" and isinstance(value, str | bytes):
+        return  # a body as it is
+    with pytest.raises(TypeError, match=rf"{name} is \w+: it must be a (mapping|pair)"):
+        HTTPRequest("GET", "http://a.test/", **{name: value}).header_pairs()
+
+
+def test_headers_that_can_be_read_once_are_refused():
+    """The second sending of the same request would be without them."""
+    with pytest.raises(TypeError, match="headers is generator"):
+        HTTPRequest("GET", "http://a.test/", headers=(pair for pair in [("A", "b")])).header_pairs()
+    assert HTTPRequest("GET", "http://a.test/", headers={"A": "b"}.items()).header_pairs() == [
+        ("A", "b")
+    ]
+
+
+@pytest.mark.parametrize("body", [5, [], [1], {}, object()])
+def test_a_body_that_is_none_is_named(body):
+    with pytest.raises(TypeError, match=r"HTTPRequest\.body is \w+: it must be bytes or str"):
+        HTTPRequest("POST", "http://a.test/", body=body).body_bytes()
+
+
+def test_a_url_that_is_no_text_is_named_with_params_too():
+    with pytest.raises(TypeError, match=r"HTTPRequest\.url is NoneType: it must be str"):
+        HTTPRequest("GET", None, params={"a": 1})
+
+
+@pytest.mark.parametrize("field", ["url", "headers", "body"])
+def test_a_broken_request_can_be_shown(field):
+    fields = {"url": "http://a.test/", field: 5}
+    assert repr(HTTPRequest("GET", **fields)) == "<HTTPRequest GET that cannot be sent>"

@@ -1,10 +1,15 @@
-"""retry_with_backoff: what it repeats, how long it waits, when it gives up. Nothing sleeps."""
+"""Both retry functions: what they repeat, how long they wait, when they give up. Nothing sleeps."""
 
+import inspect
+import time
+
+import anyio
 import pytest
+import trio
 
 from vastar_client.errors import CallTimeout, ConnectorException
-from vastar_client.retry import retry_with_backoff
-from vastar_client.wire import ErrorClass
+from vastar_client.retry import retry_with_backoff, retry_with_backoff_async
+from vastar_client.wire import Disposition, ErrorClass
 
 
 class Script:
@@ -25,8 +30,33 @@ class Script:
         return retry_with_backoff(self, sleep=self.slept_s.append, rand=lambda: rand, **options)
 
 
-def failure(error_class=ErrorClass.TRANSIENT, retry_after_ms=0):
-    return ConnectorException("x", error_class, 1, retry_after_ms=retry_after_ms)
+class AsyncScript(Script):
+    """The same through the async function."""
+
+    def run(self, rand=1.0, **options):
+        async def func():
+            await anyio.lowlevel.checkpoint()
+            return self()
+
+        async def sleep(seconds):
+            self.slept_s.append(seconds)
+
+        async def main():
+            return await retry_with_backoff_async(func, sleep=sleep, rand=lambda: rand, **options)
+
+        return trio.run(main)
+
+
+@pytest.fixture(autouse=True, params=[Script, AsyncScript], ids=["blocking", "async"])
+def _both(request, monkeypatch):
+    """Every test holds for both."""
+    monkeypatch.setitem(globals(), "Script", request.param)
+
+
+def failure(error_class=ErrorClass.TRANSIENT, retry_after_ms=0, disposition=Disposition.UNKNOWN):
+    return ConnectorException(
+        "x", error_class, 1, retry_after_ms=retry_after_ms, disposition=disposition
+    )
 
 
 def test_success_needs_one_call():
@@ -129,3 +159,72 @@ def test_other_exceptions_pass_at_once():
     with pytest.raises(KeyError):
         script.run()
     assert script.calls == 1
+
+
+def was_not_sent(error):
+    return error.disposition is Disposition.NOT_SENT
+
+
+def test_a_condition_is_asked_of_every_error_of_a_retryable_class():
+    sent = failure(disposition=Disposition.SENT_NO_RESPONSE)
+    script = Script(failure(disposition=Disposition.NOT_SENT), sent, failure())
+    with pytest.raises(ConnectorException) as caught:
+        script.run(retry_if=was_not_sent)
+    assert caught.value is sent
+    assert (script.calls, script.slept_s) == (2, [1.0])
+
+
+def test_a_condition_adds_no_class():
+    asked = []
+    script = Script(failure(ErrorClass.PERMANENT))
+    with pytest.raises(ConnectorException):
+        script.run(retry_if=lambda error: asked.append(error) or True)
+    assert (script.calls, asked) == (1, [])
+
+
+def test_no_classes_at_all_is_no_repeat():
+    script = Script(failure())
+    with pytest.raises(ConnectorException):
+        script.run(retryable_errors=[])
+    assert script.calls == 1
+
+
+def test_the_twins_take_the_same_arguments():
+    one, other = map(inspect.signature, (retry_with_backoff, retry_with_backoff_async))
+    assert list(one.parameters) == list(other.parameters)
+    for name in one.parameters.keys() - {"sleep"}:
+        assert one.parameters[name].default == other.parameters[name].default
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_the_async_one_sleeps_in_either_event_loop(backend):
+    errors = [failure(), failure()]
+    ticks = []
+
+    async def func():
+        if errors:
+            raise errors.pop()
+        return "done"
+
+    async def tick():
+        while True:
+            ticks.append(time.monotonic())
+            await anyio.sleep(0.005)
+
+    async def main():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tick)
+            assert await retry_with_backoff_async(func, initial_backoff_ms=40) == "done"
+            tasks.cancel_scope.cancel()
+
+    anyio.run(main, backend=backend)
+    assert len(ticks) > 3, "others run while it waits"
+
+
+async def test_the_async_one_can_be_cancelled_while_it_waits(autojump_clock):
+    async def func():
+        raise failure(retry_after_ms=100_000)
+
+    with trio.move_on_after(5) as scope:
+        await retry_with_backoff_async(func)
+    assert scope.cancelled_caught

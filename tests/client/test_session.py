@@ -14,6 +14,7 @@ from vastar_client.errors import (
 from vastar_client.request import GET
 from vastar_client.testing import FakeRuntime
 from vastar_client.wire import (
+    Cancel,
     Connection,
     Disposition,
     ErrorClass,
@@ -133,3 +134,31 @@ async def test_a_large_body_is_not_copied(autojump_clock):
         assert (await client.put(URL, data=body)).body == body
     large = [item for item in streams[0].sent if len(item) >= len(body)]
     assert [item is body or item.obj is body for item in large] == [True]
+
+
+async def test_calls_given_up_while_the_runtime_reads_nothing_leave_no_bodies(autojump_clock):
+    """A runtime that is stopped would otherwise fill its clients with bodies that nobody wants."""
+    fake = FakeRuntime(echo)
+    streams = []
+
+    async def dial():
+        streams.append(Wrapped(await fake.dial()))
+        return streams[-1]
+
+    async with AsyncRuntimeClient(dial=dial) as client:
+        await connected(client)
+        streams[0].gate = trio.Event()
+        for _ in range(10):
+            with trio.move_on_after(1):
+                await client.put(URL, data=bytes(100_000))
+        for _ in range(10):
+            with trio.move_on_after(1):
+                await client.health()
+        session = client._link._session
+        assert not session._health
+        assert [type(item) for item in session._outgoing] == [Cancel], "of the one being written"
+        streams[0].gate.set()
+        assert (await client.health()).healthy
+        assert (await client.get(URL)).ok
+        assert len(fake.requests) == 2
+        assert_nothing_is_left(client)

@@ -1,11 +1,15 @@
 """The fake runtime that ships with the package: what a connector's author can do with it."""
 
+import threading
+import time
+
 import pytest
+import trio
 
 from vastar_client.async_client import AsyncRuntimeClient
 from vastar_client.blocking import RuntimeClient
 from vastar_client.config import RuntimeConfig
-from vastar_client.errors import ConnectorException, RuntimeUnavailable
+from vastar_client.errors import CallTimeout, ConnectorException, RuntimeUnavailable
 from vastar_client.testing import HOLD, After, FakeRuntime, respond
 from vastar_client.wire import Disposition, ErrorClass
 
@@ -89,3 +93,87 @@ def test_the_socket_exists_inside_the_block_only():
         assert config.use_environment is False
     with pytest.raises(RuntimeUnavailable, match="no such socket"):
         RuntimeClient(config).connect()
+
+
+@pytest.mark.parametrize("reply", [HOLD, After(3, respond())])
+async def test_a_call_that_waits_is_answered_at_its_deadline(autojump_clock, reply):
+    fake = FakeRuntime([reply, respond(body="next")])
+    async with AsyncRuntimeClient(dial=fake.dial) as client:
+        begin = trio.current_time()
+        with pytest.raises(CallTimeout, match="while the FakeRuntime held the call") as caught:
+            await client.get(URL, timeout_s=2)
+        assert trio.current_time() - begin == pytest.approx(2, abs=0.5)
+        assert caught.value.disposition is Disposition.SENT_NO_RESPONSE
+        assert fake.held == []
+        assert fake.cancelled == []
+        assert (await client.get(URL)).text == "next"
+
+
+def test_a_deadline_on_a_real_clock_over_a_socket():
+    with FakeRuntime([HOLD, respond()]) as fake, RuntimeClient(fake.config) as client:
+        begin = time.monotonic()
+        with pytest.raises(CallTimeout, match="held the call"):
+            client.get(URL, timeout_s=0.01)
+        assert time.monotonic() - begin < 0.5
+        assert client.get(URL).ok
+
+
+async def test_a_held_call_that_has_ended_takes_no_reply(autojump_clock):
+    fake = FakeRuntime([HOLD, HOLD, After(9, respond()), respond(body="next")])
+    async with AsyncRuntimeClient(dial=fake.dial) as client, trio.open_nursery() as nursery:
+
+        async def timed_out():
+            with pytest.raises(CallTimeout):
+                await client.get(URL, timeout_s=1)
+
+        nursery.start_soon(timed_out)
+        with trio.move_on_after(0.5):
+            await client.get(URL)
+        expired, cancelled = fake.held
+        await trio.sleep(2)
+        for held in (expired, cancelled):
+            held.reply(respond(body="too late"))
+        with trio.move_on_after(1):
+            await client.get(URL)
+        assert (await client.get(URL)).text == "next"
+        assert len(fake.cancelled) == 2
+
+
+def test_delays_that_nobody_waits_for_end_with_the_runtime():
+    before = threading.active_count()
+    with FakeRuntime([After(60, respond()), HOLD, respond()]) as fake:
+        client = RuntimeClient(fake.config)
+        for _ in range(2):
+            with pytest.raises(CallTimeout):
+                client.get(URL, timeout_s=0.01)
+        client.close()
+    names = {thread.name for thread in threading.enumerate()}
+    assert threading.active_count() <= before + ("vastar-client" in names)
+
+
+@pytest.mark.parametrize("reply", [None, "text", 200, After(0.01, None)])
+def test_a_reply_that_is_none_is_named(reply):
+    with (
+        RuntimeClient(dial=FakeRuntime(lambda _: reply).dial) as client,
+        pytest.raises(ConnectorException, match=r"gave (NoneType|str|int), which is no reply"),
+    ):
+        client.get(URL)
+
+
+@pytest.mark.parametrize("reply", [respond(body=bytes(11_000_000)), respond(status_code="x")])
+def test_a_reply_that_cannot_be_sent_says_so(reply):
+    with RuntimeClient(dial=FakeRuntime([reply, respond()]).dial) as client:
+        with pytest.raises(ConnectorException, match="reply of the FakeRuntime cannot be sent"):
+            client.get(URL)
+        assert client.get(URL).ok
+
+
+def test_calls_of_the_http_connector_by_execute():
+    fake = FakeRuntime(lambda _: respond(json=1))
+    with RuntimeClient(dial=fake.dial) as client:
+        client.execute("http", "request", {"url": URL, "query": {"a": 1}})
+        for payload in ({"method": "GET"}, b"garbage", []):
+            with pytest.raises(ConnectorException, match="the request cannot be read") as caught:
+                client.execute("http", "request", payload)
+            assert caught.value.error_class is ErrorClass.INVALID_REQUEST
+    assert [(r.method, r.url) for r in fake.requests] == [("GET", URL + "?a=1")]

@@ -64,7 +64,7 @@ BINARY_BASE64 = (
 )
 TIMED_OUT = replaced(
     error_class=ErrorClass.TIMEOUT,
-    error_message="timed out: the deadline_at_ms of {budget} ms passed while waiting for the "
+    error_message="timed out: the deadline of {budget} ms passed while waiting for the "
     "response (http://127.0.0.1:4600)",
     payload=None,
 )

@@ -12,6 +12,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.log_lines import log_to
 from vastar_runtime import logs
 
 Read = Callable[[], list[dict[str, object]]]
@@ -19,9 +20,8 @@ Read = Callable[[], list[dict[str, object]]]
 
 @pytest.fixture
 def log_file(tmp_path: Path) -> Iterator[int]:
-    fd = os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT)
-    yield fd
-    os.close(fd)
+    with log_to(tmp_path / "log") as fd:
+        yield fd
 
 
 @pytest.fixture
@@ -93,24 +93,25 @@ _PLACES: list[Callable[[str], dict[str, object]]] = [
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_no_planted_secret_is_written(style: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("logs") / "log"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT)
-    logs.configure("info", style, fd)  # type: ignore[arg-type]  # parametrized
-    log = logs.get_logger("x")
+    with log_to(path) as fd:
+        logs.configure("info", style, fd)  # type: ignore[arg-type]  # parametrized
+        log = logs.get_logger("x")
 
-    @given(secret=_SECRET, place=st.sampled_from(_PLACES), in_exception=st.booleans())
-    def check(secret: str, place: Callable[[str], dict[str, object]], in_exception: bool) -> None:
-        start = os.lseek(fd, 0, os.SEEK_END)
-        if in_exception:
-            error = RuntimeError(f"GET https://u:{secret}@h.test/ token={secret}")
-            log.error("failed", exc_info=error, **place(secret))
-        else:
-            log.info("done", **place(secret))
-        written = os.pread(fd, 1 << 16, start).decode()
-        assert secret not in written
-        assert "failed" in written or "done" in written
+        @given(secret=_SECRET, place=st.sampled_from(_PLACES), in_exception=st.booleans())
+        def check(
+            secret: str, place: Callable[[str], dict[str, object]], in_exception: bool
+        ) -> None:
+            start = os.lseek(fd, 0, os.SEEK_END)
+            if in_exception:
+                error = RuntimeError(f"GET https://u:{secret}@h.test/ token={secret}")
+                log.error("failed", exc_info=error, **place(secret))
+            else:
+                log.info("done", **place(secret))
+            written = os.pread(fd, 1 << 16, start).decode()
+            assert secret not in written
+            assert "failed" in written or "done" in written
 
-    check()
-    os.close(fd)
+        check()
 
 
 @given(
@@ -179,3 +180,20 @@ def test_structlog_is_imported_here_and_nowhere_else() -> None:
     root = Path(logs.__file__).parent
     users = [p for p in root.rglob("*.py") if "import structlog" in p.read_text()]
     assert users == [Path(logs.__file__)]
+
+
+@pytest.mark.parametrize("text", ["http://127.0.0.1:80", "http://u:pw@host/?token=pw", "a" * 9000])
+def test_what_was_looked_through_before_is_treated_the_same_again(text: str) -> None:
+    """Clean texts are remembered, for speed: that must never show, nor may a secret be kept."""
+    first, again = (
+        logs.redact_event(None, "info", {"event": "x", "origin": text}) for _ in range(2)
+    )
+    assert first == again
+    assert "pw" not in str(first)
+    assert not any("pw" in kept for kept in logs._harmless)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    for number in range(3 * logs._MAX_HARMLESS):
+        logs.redact_event(None, "info", {"event": "x", "origin": f"http://host-{number}"})
+    assert len(logs._harmless) <= logs._MAX_HARMLESS

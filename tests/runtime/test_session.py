@@ -217,6 +217,7 @@ async def test_surplus_calls_of_an_opted_in_caller_are_refused_with_the_reason(a
         assert (refused.request_id, refused.error_class) == (3, ErrorClass.TRANSIENT)
         assert refused.disposition is Disposition.NOT_SENT
         assert refused.refused_by == "in flight per connection"
+        assert refused.retry_after_ms == 100
         await caller.send(Cancel(request_id=1))  # the reader still reads
         assert answer(await caller.receive()).error_message == "cancelled by caller"
 
@@ -282,6 +283,7 @@ async def test_while_draining_new_calls_are_refused_and_old_ones_finish(autojump
         refused, finished = map(answer, await caller.receive_many(2))
         assert (refused.request_id, refused.error_class) == (2, ErrorClass.TRANSIENT)
         assert (refused.error_message or "").startswith("draining")
+        assert refused.retry_after_ms == 1000
         assert refused.disposition is Disposition.NOT_SENT
         assert (finished.request_id, finished.error_class) == (1, ErrorClass.SUCCESS)
         await caller.send(HealthCheck())

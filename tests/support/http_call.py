@@ -173,10 +173,16 @@ class Call:
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         """End the body when the client closes, and say so."""
+        broken: Exception | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, nursery.cancel_scope)
-            yield
+            try:
+                yield
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                broken = error  # not from in here, where it would come out in a group
             nursery.cancel_scope.cancel()
+        if broken is not None:
+            raise ClientGoneError from broken
         if self.reader.ended:
             self.closing = True
 

@@ -87,22 +87,23 @@ class Upstream(Log):
                 sock, _ = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 continue
-            nursery.start_soon(self._serve_socket, SocketChannel(sock), tls)
-
-    async def _serve_socket(self, channel: SocketChannel, tls: ssl.SSLContext | None) -> None:
-        try:
+            channel = SocketChannel(sock)
             if tls is None:
-                await self.handle(channel)
-                return
-            stream = trio.SSLStream(
-                ChannelStream(channel), tls, server_side=True, https_compatible=True
-            )
-            try:
-                await stream.do_handshake()
-            except trio.BrokenResourceError as error:
-                self.note("tls_failed", e=repr(error.__cause__))
-                return
-            self.note("tls", sni=getattr(tls, "seen_name", None), cert=stream.getpeercert())
+                nursery.start_soon(self.handle, channel)
+            else:
+                nursery.start_soon(self.handle_tls, channel, tls)
+
+    async def handle_tls(self, channel: Channel, tls: ssl.SSLContext) -> None:
+        """Serve one connection through TLS; notes `tls` (`cert`, `alpn`) or `tls_failed`."""
+        stream = trio.SSLStream(
+            ChannelStream(channel), tls, server_side=True, https_compatible=True
+        )
+        try:
+            await stream.do_handshake()
+        except trio.BrokenResourceError as error:
+            self.note("tls_failed", e=repr(error.__cause__))
+        else:
+            self.note("tls", cert=stream.getpeercert(), alpn=stream.selected_alpn_protocol())
             await self.handle(StreamChannel(stream, abort=channel.abort))
         finally:
             channel.abort()

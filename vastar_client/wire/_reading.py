@@ -24,12 +24,16 @@ from vastar_client.wire.limits import MAX_HEADER_PAIRS, MAX_VTABLE_SLOTS
 
 __all__ = ["MalformedError", "TableReader"]
 
+_U16: Final = Struct("<H")
 _U16_PAIR: Final = Struct("<HH")
 _U32: Final = Struct("<I")
 _I32: Final = Struct("<i")
 
 _OFFSET_BYTES: Final = 4
 """Every offset, and the counter in front of a vector, is a u32; a table begins with an i32."""
+
+_SMALL_BYTES: Final = 1024
+_MAX_LAYOUTS: Final = 256
 
 _SHARED_STRING_SLACK_BYTES: Final = 1 << 20
 """The strings of a header list, and those of a table, may together exceed the message by this many
@@ -46,26 +50,18 @@ class MalformedError(RemoteProtocolError):
     """The bytes are not a FlatBuffer of the expected table."""
 
 
-def _read_vtable(
-    view: memoryview, at: int, end: int, known: tuple[Struct, ...]
-) -> tuple[tuple[int, ...], int]:
-    """The offsets of the known fields and the inline size of the table at `at`.
-
-    `known[n]` unpacks n slots; slots that a newer peer appended are not read.
-    """
+def _find_vtable(view: memoryview, at: int, end: int) -> tuple[int, int]:
+    """Where the vtable of the table at `at` lies, and its length, both inside the buffer."""
     if not _OFFSET_BYTES <= at <= end - _OFFSET_BYTES:
         raise MalformedError(f"table at {at} of {end} bytes")
     vtable_at = at - _I32.unpack_from(view, at)[0]
     if not 0 <= vtable_at <= end - _U16_PAIR.size:
         raise MalformedError(f"vtable at {vtable_at} of {end} bytes")
-    vtable_bytes, table_bytes = _U16_PAIR.unpack_from(view, vtable_at)
+    vtable_bytes = _U16.unpack_from(view, vtable_at)[0]
     slots = (vtable_bytes - 4) >> 1
     if vtable_bytes & 1 or not 0 <= slots <= MAX_VTABLE_SLOTS or vtable_at + vtable_bytes > end:
         raise MalformedError(f"vtable of {vtable_bytes} bytes at {vtable_at} of {end}")
-    if not _OFFSET_BYTES <= table_bytes <= end - at:
-        raise MalformedError(f"table of {table_bytes} bytes at {at} of {end}")
-    unpacker = known[slots] if slots < len(known) else known[-1]
-    return unpacker.unpack_from(view, vtable_at + 4), table_bytes
+    return vtable_at, vtable_bytes
 
 
 def _follow(view: memoryview, at: int, end: int, item_bytes: int) -> tuple[int, int]:
@@ -91,7 +87,7 @@ def _read_string(view: memoryview, at: int, end: int) -> str:
 def _read_bytes(view: memoryview, at: int, end: int) -> memoryview:
     """A vector of bytes as a view of the message, not a copy."""
     first_at, count = _follow(view, at, end, 1)
-    return view[first_at : first_at + count]
+    return memoryview(view)[first_at : first_at + count]
 
 
 def _read_bool(view: memoryview, at: int, _end: int) -> bool:
@@ -123,17 +119,24 @@ def _enum_reader(members: type[IntEnum]) -> _Read:
     return read
 
 
-_KEY_VALUE_SLOTS: Final = tuple(Struct(f"<{count}H") for count in range(3))
+_PAIR_SLOTS: Final = Struct("<HHHH")
+_PAIR_VTABLE_BYTES: Final = _PAIR_SLOTS.size
 
 
 def _read_pair(view: memoryview, at: int, end: int) -> tuple[str, str]:
     """One KeyValue table, whose two strings are required."""
-    slots, table_bytes = _read_vtable(view, at, end, _KEY_VALUE_SLOTS)
-    if len(slots) < 2 or 0 in slots:  # noqa: PLR2004 - key and value
+    vtable_at, vtable_bytes = _find_vtable(view, at, end)
+    if vtable_bytes < _PAIR_VTABLE_BYTES:
+        table_bytes, key_at, value_at = _U16.unpack_from(view, vtable_at + 2)[0], 0, 0
+    else:
+        _, table_bytes, key_at, value_at = _PAIR_SLOTS.unpack_from(view, vtable_at)
+    if not _OFFSET_BYTES <= table_bytes <= end - at:
+        raise MalformedError(f"table of {table_bytes} bytes at {at} of {end}")
+    if not key_at or not value_at:
         raise MalformedError("required field missing: key and value must both be there")
-    if min(slots) < _OFFSET_BYTES or max(slots) > table_bytes - _OFFSET_BYTES:
-        raise MalformedError(f"fields at {slots} of a {table_bytes} byte table")
-    return _read_string(view, at + slots[0], end), _read_string(view, at + slots[1], end)
+    if min(key_at, value_at) < _OFFSET_BYTES or max(key_at, value_at) > table_bytes - _OFFSET_BYTES:
+        raise MalformedError(f"fields at {key_at, value_at} of a {table_bytes} byte table")
+    return _read_string(view, at + key_at, end), _read_string(view, at + value_at, end)
 
 
 def _read_key_values(view: memoryview, at: int, end: int) -> tuple[tuple[str, str], ...]:
@@ -172,19 +175,54 @@ def _reader_of(field: Field) -> _Read:
     return _READERS[field.kind] if field.members is None else _enum_reader(field.members)
 
 
+@attrs.frozen
+class _Layout:
+    """How one vtable lays a table out: checked once, and kept.
+
+    A peer writes the same few combinations of fields again and again, so most messages are read
+    without another look at their vtable.
+
+    Attributes:
+        table_bytes: the inline size that the vtable declares.
+        fields: (name, offset in the table, reader) of each present field, in the order of slots.
+        missing: the required fields that are absent, as a message names them.
+    """
+
+    table_bytes: int
+    fields: tuple[tuple[str, int, _Read], ...]
+    missing: str
+
+
+def _refuser(offset: int, table_bytes: int) -> _Read:
+    """The reader of a field that lies outside its table: the fields before it are read first."""
+
+    def read(_view: memoryview, _at: int, _end: int) -> Any:
+        raise MalformedError(f"field at {offset} of a {table_bytes} byte table")
+
+    return read
+
+
+def _lay_out(table: Table, vtable: bytes) -> _Layout:
+    """The layout that `vtable` (its sizes and offsets) gives to `table`."""
+    table_bytes = _U16_PAIR.unpack_from(vtable)[1]
+    offsets = Struct(f"<{len(vtable) // 2 - 2}H").unpack_from(vtable, 4)
+    present = []
+    # Slots that a newer peer appended are not read.
+    for field, offset in zip(table.fields, offsets, strict=False):
+        if offset:
+            is_inside = _OFFSET_BYTES <= offset <= table_bytes - field.kind.width_bytes
+            read = _reader_of(field) if is_inside else _refuser(offset, table_bytes)
+            present.append((field.name, offset, read))
+    missing = table.required - {name for name, _, _ in present}
+    return _Layout(table_bytes, tuple(present), ", ".join(sorted(missing)))
+
+
 @attrs.define
 class TableReader:
     """Reads one table of the schema as the root of a buffer."""
 
     table: Table
-    _fields: tuple[tuple[str, int, _Read], ...] = attrs.field(init=False)
-    _slots: tuple[Struct, ...] = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        """Resolve what each read needs, once."""
-        fields = self.table.fields
-        self._fields = tuple((f.name, f.kind.width_bytes, _reader_of(f)) for f in fields)
-        self._slots = tuple(Struct(f"<{count}H") for count in range(len(fields) + 1))
+    _layouts: dict[bytes, _Layout] = attrs.field(factory=dict, init=False)
 
     def read(self, view: memoryview) -> Any:
         """The value of the root table of `view`.
@@ -194,7 +232,8 @@ class TableReader:
         """
         values = dict(self.table.initial)
         try:
-            self._read_into(values, view)
+            # Slices of bytes cost less than slices of a view, and a small copy costs nothing.
+            self._read_into(values, bytes(view) if len(view) <= _SMALL_BYTES else view)
         except MalformedError as error:
             raise MalformedError(
                 f"Invalid FlatBuffers message: {self.table.name}: {error}",
@@ -202,27 +241,36 @@ class TableReader:
             ) from None
         return self.table.value_type(**values)
 
-    def _read_into(self, values: dict[str, Any], view: memoryview) -> None:
+    def _read_into(self, values: dict[str, Any], view: Any) -> None:
         end = len(view)
         if end < _OFFSET_BYTES:
             raise MalformedError(f"{end} bytes are too short")
         at = _U32.unpack_from(view, 0)[0]
-        slots, table_bytes = _read_vtable(view, at, end, self._slots)
+        vtable_at, vtable_bytes = _find_vtable(view, at, end)
+        layout = self._layout(bytes(view[vtable_at : vtable_at + vtable_bytes]))
+        table_bytes = layout.table_bytes
+        if not _OFFSET_BYTES <= table_bytes <= end - at:
+            raise MalformedError(f"table of {table_bytes} bytes at {at} of {end}")
         # A small message is not worth counting: its few fields cannot name much.
         counts_text = end > _SHARED_STRING_SLACK_BYTES
         budget = end + _SHARED_STRING_SLACK_BYTES
-        for (name, width_bytes, read), offset in zip(self._fields, slots, strict=False):
-            if offset:
-                if not _OFFSET_BYTES <= offset <= table_bytes - width_bytes:
-                    raise MalformedError(f"{name}: field at {offset} of a {table_bytes} byte table")
-                try:
-                    values[name] = value = read(view, at + offset, end)
-                    if counts_text and isinstance(value, str):
-                        budget -= len(value)
-                        if budget < 0:
-                            raise MalformedError(_SHARED)  # noqa: TRY301 - it gets the name too
-                except MalformedError as error:
-                    raise MalformedError(f"{name}: {error}") from None
-        missing = self.table.required - values.keys()
-        if missing:
-            raise MalformedError(f"required field missing: {', '.join(sorted(missing))}")
+        for name, offset, read in layout.fields:
+            try:
+                values[name] = value = read(view, at + offset, end)
+                if counts_text and isinstance(value, str):
+                    budget -= len(value)
+                    if budget < 0:
+                        raise MalformedError(_SHARED)  # noqa: TRY301 - it gets the name too
+            except MalformedError as error:
+                raise MalformedError(f"{name}: {error}") from None
+        if layout.missing:
+            raise MalformedError(f"required field missing: {layout.missing}")
+
+    def _layout(self, vtable: bytes) -> _Layout:
+        layout = self._layouts.get(vtable)
+        if layout is None:
+            layout = _lay_out(self.table, vtable)
+            # Honest peers need a handful; those who send ever new ones fill no memory.
+            if len(self._layouts) < _MAX_LAYOUTS:
+                self._layouts[vtable] = layout
+        return layout

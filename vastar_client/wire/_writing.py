@@ -11,6 +11,7 @@ combination and kept; a message then costs one `pack` plus its strings.
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from struct import Struct
 from typing import Any, Final
 
@@ -58,6 +59,11 @@ def _string(text: str) -> bytes:
     return _U32.pack(len(encoded)) + encoded + _NULS[4 - (len(encoded) & 3)]
 
 
+_name_string: Final = lru_cache(maxsize=1024)(_string)
+"""Header names are few; their values are many, and may be secrets that are not to be kept."""
+_MAX_CACHED_NAME: Final = 64
+
+
 def _key_values(pairs: KeyValues) -> bytes:
     """`u32 count | offsets | vtable | (table, strings) of each pair`; all share the vtable."""
     if len(pairs) > MAX_HEADER_PAIRS:
@@ -68,7 +74,8 @@ def _key_values(pairs: KeyValues) -> bytes:
     offsets = []
     tables: list[bytes] = []
     for index, (key, value) in enumerate(pairs):
-        key_string, value_string = _string(key), _string(value)
+        key_string = _name_string(key) if len(key) <= _MAX_CACHED_NAME else _string(key)
+        value_string = _string(value)
         offsets.append(at - (offsets_at + 4 * index))
         # From the key's slot (table + 4) to behind the table, and from the value's (table + 8)
         # to behind the key.

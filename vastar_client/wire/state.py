@@ -32,14 +32,23 @@ from vastar_client.wire.messages import CreditUpdate, ExecuteRequest, Message
 __all__ = ["FAULTS", "SENDS", "Action", "Consequence", "Fault", "Phase", "Role", "action_of"]
 
 
-class Role(Enum):
+class _Fast(Enum):
+    """An Enum whose members hash by address, each being the only one of its kind.
+
+    Enum's own hash is Python code that would run several times for each frame.
+    """
+
+    __hash__ = object.__hash__
+
+
+class Role(_Fast):
     """Which end of the connection this is."""
 
     CLIENT = auto()
     RUNTIME = auto()
 
 
-class Phase(Enum):
+class Phase(_Fast):
     """What has been agreed on a connection so far."""
 
     BASE = auto()
@@ -48,7 +57,7 @@ class Phase(Enum):
     CLOSED = auto()
 
 
-class Action(Enum):
+class Action(_Fast):
     """A frame as the machine sees it: its type, and where one type means two things, which."""
 
     CALL = auto()

@@ -116,7 +116,7 @@ class PoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, Meta(ge=1, le=65_536, description="connections in all; idle ones make room")
     ] = 1000
     idle_timeout_s: Annotated[
-        float, Meta(ge=0, le=_HOUR_S, description="an idle connection is closed after this")
+        float, Meta(ge=0.001, le=_HOUR_S, description="an idle connection is closed after this")
     ] = 30.0
     max_age_s: Annotated[
         float, Meta(ge=1, le=24 * _HOUR_S, description="a connection this old is not reused")

@@ -15,10 +15,19 @@ from typing import Final, Protocol
 from vastar_runtime.calls import Call
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome
 from vastar_runtime.policy.deadline import Limit
+from vastar_runtime.transport.progress import Phase
 
 __all__ = ["DESCRIPTOR", "Connector", "Pipeline"]
 
 DESCRIPTOR: Final = ("deadline", "connector")
+
+_DOING: Final[Mapping[Phase, str]] = {
+    Phase.DNS: "looking up the name",
+    Phase.CONNECT: "connecting",
+    Phase.PROXY: "asking the proxy",
+    Phase.TLS: "shaking hands over TLS",
+}
+"""Phases whose own words do not go with "while"."""
 
 
 class Connector(Protocol):
@@ -48,10 +57,10 @@ class Pipeline:
 
 async def _within_deadline(call: Call, connector: Connector) -> Outcome:
     if call.deadline.had_passed_at_arrival:
-        late_ms = -call.deadline.budget_s * 1000
+        late_ms = round(-call.deadline.budget_s * 1000)
         return Failure(
             FailureKind.TIMEOUT,
-            f"{Limit.CALLER.value} had passed {late_ms:.0f} ms before the call arrived",
+            f"the {Limit.CALLER.value} had passed {late_ms} ms before the call arrived",
         )
     with call.scope:
         return await connector.execute(call)
@@ -78,4 +87,7 @@ def _timed_out(call: Call) -> Failure:
 
 def _doing(call: Call) -> str:
     """What was going on, and where."""
-    return f"{call.progress.phase.value} ({call.origin})" if call.origin else "preparing the call"
+    if not call.origin:
+        return "preparing the call"
+    phase = call.progress.phase
+    return f"{_DOING.get(phase, phase.value)} ({call.origin})"

@@ -7,9 +7,7 @@ system's clock changes nothing.
 """
 
 from enum import Enum
-from typing import Final
-
-import attrs
+from typing import Final, NamedTuple
 
 __all__ = ["LONGEST_S", "Deadline", "Limit"]
 
@@ -20,13 +18,12 @@ LONGEST_S: Final = 366 * 24 * 3600.0
 class Limit(Enum):
     """Which limit of a call binds; the value is how a message names it."""
 
-    CALLER = "deadline_at_ms"
+    CALLER = "deadline"
     TIMEOUT = "timeout_ms"
     DEFAULT = "default timeout"
 
 
-@attrs.frozen
-class Deadline:
+class Deadline(NamedTuple):
     """The binding limit of one call.
 
     Attributes:

@@ -118,10 +118,12 @@ def _lookup_reason(error: socket.gaierror) -> str:
 
 def _tls_reason(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate verify failed: {error.verify_message}"
+        return f"certificate verify failed: {getattr(error, 'verify_message', 'unknown')}"
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return "connection closed during TLS"
-    return "TLS: " + (error.reason or "protocol error").lower().replace("_", " ")
+    # Only errors that OpenSSL itself raised have the attribute.
+    words: str = getattr(error, "reason", None) or "protocol error"
+    return "TLS: " + words.lower().replace("_", " ")
 
 
 # The first kind that fits; several are kinds of OSError, so that one is last.

@@ -181,7 +181,7 @@ class FakeNetwork:
         self._lookup_s[name] = lookup_s
         return [address.ip for address in addresses]
 
-    async def resolve(self, host: str, port: int, *, tenant: str) -> Sequence[Address]:  # noqa: ARG002
+    async def resolve(self, host: str, port: int, *, tenant: str) -> Sequence[Address]:  # noqa: ARG002 - of the protocol
         """See `Network.resolve`. Numeric addresses resolve to themselves."""
         self.lookups.append(host)
         await trio.sleep(self._lookup_s.get(host, 0.0))

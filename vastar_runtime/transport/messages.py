@@ -5,7 +5,7 @@ every call, and these cost a fifth of a frozen attrs class.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -68,3 +68,11 @@ class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     headers: Sequence[tuple[bytes, bytes]]
     body: Body = None
     replayable: bool = False
+
+    def __repr__(self) -> str:
+        """Without target, headers and body: they hold keys, cookies and what is private."""
+        return f"UpstreamRequest({self.method!r}, {self.origin}, ...)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The same for pretty printers, which msgspec would hand every field."""
+        return [("method", self.method), ("origin", str(self.origin))]

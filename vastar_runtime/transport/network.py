@@ -80,8 +80,7 @@ class SystemNetwork:
             host,
             port,
             abandon_on_cancel=True,
-            # Trio asks of a limiter only the two methods that ours has.
-            limiter=limiter,  # type: ignore[arg-type]
+            limiter=limiter,  # type: ignore[arg-type]  # Trio asks only for its two methods
         )
 
     async def connect(self, address: Address) -> Channel:

@@ -5,6 +5,7 @@ of a bad value in the error, and a `TlsSettings` is hashable, so that it can be 
 """
 
 import math
+from typing import Literal
 
 import msgspec
 
@@ -12,7 +13,7 @@ __all__ = ["ProxySettings", "RouteSettings", "TlsSettings", "TransportSettings"]
 
 
 class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whom to trust and who to be. Verification is always on; TLS 1.2 is the least.
+    """Whom to trust and who to be. Verification is always on.
 
     Attributes:
         ca_file: PEM file of the authorities to trust, instead of the system's.
@@ -20,6 +21,7 @@ class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             are always trusted; SSL_CERT_FILE and SSL_CERT_DIR say where they are (OpenSSL).
         certificate_file, key_file: PEM files of the client certificate; the key may be in the same.
         key_password_file: file whose first line opens the key.
+        min_version: oldest TLS version that is spoken.
     """
 
     ca_file: str | None = None
@@ -27,6 +29,7 @@ class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     certificate_file: str | None = None
     key_file: str | None = None
     key_password_file: str | None = None
+    min_version: Literal["1.2", "1.3"] = "1.2"
 
     def __post_init__(self) -> None:
         if self.certificate_file is None and (self.key_file or self.key_password_file):

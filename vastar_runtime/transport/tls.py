@@ -16,6 +16,9 @@ from vastar_runtime.transport.settings import TlsSettings
 __all__ = ["TlsContexts", "start_tls"]
 
 
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
 class TlsContexts:
     """The contexts made so far, by their settings."""
 
@@ -38,7 +41,7 @@ def _make(settings: TlsSettings) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=settings.ca_file)
     if settings.ca_file is not None and settings.system_trust:
         context.load_default_certs()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = _VERSIONS[settings.min_version]
     context.set_alpn_protocols(["http/1.1"])
     if settings.certificate_file is not None:
         context.load_cert_chain(

@@ -9,6 +9,8 @@ that hold neither credentials nor anything that the proxy sent besides its statu
 import ssl
 import typing
 
+import trio
+
 from vastar_runtime.transport.channel import Channel
 from vastar_runtime.transport.messages import Origin
 from vastar_runtime.transport.proxy import Proxy
@@ -56,18 +58,31 @@ async def _connect(channel: Channel, proxy: Proxy, origin: Origin) -> None:
         b"CONNECT",
         httpcore.URL(scheme=b"http", host=proxy.host.encode(), port=proxy.port, target=authority),
         headers=[(b"host", authority), *proxy.headers],
+        content=_NoBody(),
     )
     connection = httpcore.AsyncHTTP11Connection(
         httpcore.Origin(b"http", proxy.host.encode(), proxy.port), _stream_over(channel)
     )
     try:
         response = await connection.handle_async_request(request)
-    except (httpcore.ProtocolError, httpcore.NetworkError) as error:
+    except httpcore.NetworkError as error:
+        raise ProxyFailure("the connection to the proxy broke") from error
+    except httpcore.ProtocolError as error:
         raise ProxyFailure("the proxy's answer to CONNECT is no HTTP response") from error
     if response.status == _AUTHENTICATION_REQUIRED:
         raise ProxyFailure("the proxy wants authentication (407)")
     if not _OK <= response.status < _MULTIPLE_CHOICES:
         raise ProxyFailure(f"the proxy refused CONNECT with status {response.status}")
+
+
+class _NoBody:
+    """No body. httpcore's own is an async generator, which a cancellation leaves unfinished."""
+
+    def __aiter__(self) -> "_NoBody":
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise StopAsyncIteration
 
 
 def _stream_over(channel: Channel) -> "httpcore.AsyncNetworkStream":
@@ -77,11 +92,19 @@ def _stream_over(channel: Channel) -> "httpcore.AsyncNetworkStream":
     class _ChannelNetworkStream(httpcore.AsyncNetworkStream):
         """Timeouts are the caller's cancel scopes: httpcore is never given one."""
 
-        async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109, ARG002
-            return await channel.receive_some(max_bytes)
+        async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109, ARG002 - httpcore's signature
+            try:
+                return await channel.receive_some(max_bytes)
+            except trio.BrokenResourceError as error:
+                raise httpcore.ReadError from error
 
-        async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109, ARG002
-            await channel.send_buffers((buffer,))
+        async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109, ARG002 - httpcore's signature
+            if not buffer:
+                return
+            try:
+                await channel.send_buffers((buffer,))
+            except trio.BrokenResourceError as error:
+                raise httpcore.WriteError from error  # httpcore then reads what was answered
 
         async def aclose(self) -> None:
             channel.abort()
@@ -90,11 +113,11 @@ def _stream_over(channel: Channel) -> "httpcore.AsyncNetworkStream":
             self,
             ssl_context: ssl.SSLContext,
             server_hostname: str | None = None,
-            timeout: float | None = None,  # noqa: ASYNC109
+            timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
         ) -> httpcore.AsyncNetworkStream:
             raise NotImplementedError("TLS inside a tunnel is started by the dialer")
 
-        def get_extra_info(self, info: str) -> typing.Any:  # noqa: ARG002
+        def get_extra_info(self, info: str) -> typing.Any:  # noqa: ARG002 - httpcore's signature
             return None
 
     return _ChannelNetworkStream()

@@ -20,6 +20,7 @@ from vastar_runtime.transport.response import UpstreamResponse
 __all__ = ["AnswerTooLarge", "collect", "discard", "header_values"]
 
 _DISCARDED_BYTES: Final = 64 * 1024
+_DISCARD_S: Final = 0.1
 _DONE: Final = "[DONE]"
 _END_GRACE_S: Final = 0.005
 """Against a new TLS handshake for the next call, which costs ten times as much."""
@@ -35,9 +36,9 @@ def header_values(response: UpstreamResponse, name: bytes) -> list[bytes]:
 
 
 async def discard(response: UpstreamResponse) -> None:
-    """Read a short body to its end, so that its connection can be kept; leave a longer one."""
+    """Read a short body to its end, so that its connection can be kept; leave others."""
     # The head was all that was wanted; a connection that fails now is not kept, that is all.
-    with suppress(BodyTooLarge, TransportError):
+    with trio.move_on_after(_DISCARD_S), suppress(BodyTooLarge, TransportError):
         await response.read_all(_DISCARDED_BYTES)
 
 

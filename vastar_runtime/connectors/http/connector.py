@@ -25,7 +25,7 @@ from vastar_runtime.connectors.http.collecting import (
 )
 from vastar_runtime.connectors.http.decoding import BadContent
 from vastar_runtime.connectors.http.errors import InvalidCall
-from vastar_runtime.connectors.http.headers import encode_headers
+from vastar_runtime.connectors.http.headers import encode_headers, has_header
 from vastar_runtime.connectors.http.payload import HttpCall, parse_payload
 from vastar_runtime.connectors.http.redirects import REDIRECTS, redirected
 from vastar_runtime.connectors.http.target import Target, parse_target, resolve_location
@@ -102,8 +102,7 @@ class HttpConnector:
         except AnswerTooLarge:
             return Failure(
                 FailureKind.TOO_LARGE,
-                f"response exceeds the frame limit of {call.max_payload_bytes} bytes: "
-                "use streaming",
+                f"response exceeds the frame limit of {call.max_answer_bytes} bytes: use streaming",
             )
         except LocalProtocolError as error:
             return Failure(
@@ -116,13 +115,14 @@ class HttpConnector:
         message = call.request
         http_call = parse_payload(one_buffer(message.payload), message.payload_format)
         target = parse_target(http_call.url)
+        headers = self._headers(call, http_call, target)
         return http_call, UpstreamRequest(
             method=http_call.method,
             origin=target.origin,
             target=target.path_and_query,
-            headers=self._headers(call, http_call, target),
+            headers=headers,
             body=http_call.body,
-            replayable=message.idempotency_key is not None,
+            replayable=bool(message.idempotency_key) or has_header(headers, b"idempotency-key"),
         )
 
     def _headers(

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from vastar_runtime.connectors.http.errors import InvalidCall
+from vastar_runtime.redaction import redact_text
 
 __all__ = ["encode_headers", "has_header", "without_headers"]
 
@@ -23,19 +24,30 @@ _DROPPED: Final = frozenset(
 )
 """Of the connection, not of the message. Expect: the body is sent at once, nothing to wait for."""
 
+_MAX_NAME_CHARACTERS: Final = 256
+"""Also bounds what the cache of names can hold."""
+
 _REFUSED: Final[Mapping[bytes, str]] = {
     b"transfer-encoding": "the runtime frames the body itself; leave it out",
     b"upgrade": "connections cannot be upgraded to another protocol; leave it out",
 }
 
 
-@lru_cache(maxsize=1024)
 def _encode_name(name: str) -> bytes:
     """The name in lower case, as HTTP/2 writes it and the published runtime sends it."""
-    encoded = name.encode().lower()
-    if not _TOKEN.fullmatch(encoded):
+    if len(name) > _MAX_NAME_CHARACTERS:
+        raise InvalidCall(f"Invalid header name of {len(name)} characters: far too long")
+    return _encode_short_name(name)
+
+
+@lru_cache(maxsize=1024)
+def _encode_short_name(name: str) -> bytes:
+    encoded = name.encode(errors="replace").lower()
+    if not _TOKEN.fullmatch(encoded) or not name.isascii():
+        # What does not look like a name may well be a whole header line, secret included.
         raise InvalidCall(
-            f"Invalid header name {name[:60]!r}: expected letters, digits and !#$%&'*+-.^_`|~"
+            f"Invalid header name {redact_text(name)[:60]!r}: expected letters, digits and "
+            "!#$%&'*+-.^_`|~"
         )
     if encoded in _REFUSED:
         raise InvalidCall(f"Invalid header {name!r}: {_REFUSED[encoded]}")
@@ -52,7 +64,7 @@ def encode_headers(pairs: Iterable[tuple[str, str]], body_bytes: int) -> list[tu
     Raises:
         InvalidCall: a name or value that HTTP does not allow; names the header, never its value.
     """
-    encoded = []
+    encoded: list[tuple[bytes, bytes]] = []
     for name, value in pairs:
         key = _encode_name(name)
         data = value.encode(errors="surrogatepass").strip(b" \t")
@@ -69,6 +81,8 @@ def encode_headers(pairs: Iterable[tuple[str, str]], body_bytes: int) -> list[tu
                     f"Invalid header {name!r}: the body has {body_bytes} bytes; leave it out"
                 )
             continue
+        if key == b"host" and has_header(encoded, b"host"):
+            raise InvalidCall(f"Invalid header {name!r}: it is given twice; give it once")
         encoded.append((key, data))
     return encoded
 

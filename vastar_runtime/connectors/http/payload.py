@@ -7,10 +7,10 @@ JSON keys and their rules are those of the published runtime (PROTOCOL.md sectio
 import json
 from base64 import b64decode
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlencode
 
-import attrs
 import msgspec
 
 from vastar_client.wire import (
@@ -36,8 +36,7 @@ METHODS: Final = frozenset(
 _MAX_TIMEOUT_MS: Final = 2**63
 
 
-@attrs.frozen
-class HttpCall:
+class HttpCall(msgspec.Struct, frozen=True):
     """An HTTP request as the caller described it, not validated as HTTP yet.
 
     Attributes:
@@ -46,12 +45,20 @@ class HttpCall:
     """
 
     method: bytes
-    url: str = attrs.field(repr=False)
-    headers: KeyValues = attrs.field(default=(), repr=False)
-    body: Buffer | Sequence[Buffer] | None = attrs.field(default=None, repr=False)
+    url: str
+    headers: KeyValues = ()
+    body: Buffer | Sequence[Buffer] | None = None
     timeout_ms: int = 0
     follow_redirects: bool = True
     decode_content: bool = True
+
+    def __repr__(self) -> str:
+        """Nothing of URL, headers and body: they hold secrets."""
+        return f"HttpCall(method={self.method!r}, timeout_ms={self.timeout_ms})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The same, for `rich`."""
+        return [("method", self.method), ("timeout_ms", self.timeout_ms)]
 
 
 class _JsonPayload(msgspec.Struct):
@@ -69,6 +76,7 @@ class _JsonPayload(msgspec.Struct):
 
 
 _JSON_DECODER: Final = msgspec.json.Decoder(_JsonPayload)
+_TOO_DEEP: Final = "arrays and objects are nested too deeply"
 
 
 def parse_payload(payload: Buffer, payload_format: PayloadFormat) -> HttpCall:
@@ -128,7 +136,17 @@ def _decode_json(payload: Buffer) -> _JsonPayload:
             raise InvalidCall("Missing required field: url") from None
         raise InvalidCall(f"Invalid HTTP params: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidCall(f"Invalid HTTP params: {error}") from None
+        raise InvalidCall(f"Invalid HTTP params: {_problem(payload, error)}") from None
+    except RecursionError:
+        raise InvalidCall(f"Invalid HTTP params: {_TOO_DEEP}") from None
+
+
+def _problem(payload: Buffer, error: Exception) -> str:
+    """What is wrong with the JSON; `msgspec` says "truncated" of half a surrogate pair, too."""
+    with suppress(ValueError, RecursionError):
+        if "truncated" in str(error) and json.loads(bytes(payload)):
+            return "a \\u escape from d800 to dfff without its other half is not text"
+    return str(error)
 
 
 def _required_url(url: str | None) -> str:
@@ -154,17 +172,33 @@ def _none_if_empty(body: Any) -> Any:
 def _json_body(fields: _JsonPayload) -> bytes | None:
     """The body's bytes: text as UTF-8, any other JSON value as its compact text, keys sorted."""
     raw = bytes(fields.body)
+    absent = not raw or raw == b"null"
     if fields.body_base64 is not None:
-        if raw:
+        if not absent:
             raise InvalidCall("Invalid HTTP params: body and body_base64 are both set; give one")
         return _decode_base64(fields.body_base64) or None
-    if not raw or raw == b"null":
+    if absent:
         return None
-    if raw.startswith(b'"'):
-        text: str = msgspec.json.decode(raw)
-        return text.encode(errors="surrogatepass") or None
-    value = json.loads(raw)
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    try:
+        if raw.startswith(b'"'):
+            return msgspec.json.decode(raw, type=str).encode() or None
+        return _compact(str(raw, "utf-8"))
+    except UnicodeDecodeError as error:  # `msgspec.Raw` looks at the structure only
+        raise InvalidCall(f"Invalid HTTP params: body: {error}") from None
+    except RecursionError:
+        raise InvalidCall(f"Invalid HTTP params: body: {_TOO_DEEP}") from None
+    except ValueError:
+        raise InvalidCall(
+            "Invalid HTTP params: body: a number is out of range; send it as text"
+        ) from None
+
+
+def _compact(text: str) -> bytes:
+    """The JSON `text` without blanks, keys sorted."""
+    value = json.loads(text)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def _decode_base64(text: str) -> bytes:
@@ -181,7 +215,7 @@ def _encode_query(query: dict[str, Any]) -> str:
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, (dict, list)):
                 raise InvalidCall(
-                    f"Invalid HTTP params: query.{key} is nested; expected text, a number, "
+                    f"Invalid HTTP params: query.{key[:60]} is nested; expected text, a number, "
                     "true, false or a list of these"
                 )
             if item is not None:

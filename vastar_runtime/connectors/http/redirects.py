@@ -18,7 +18,12 @@ _KEEP_METHOD: Final = frozenset({307, 308})
 _OF_THE_BODY: Final = frozenset(
     {b"content-type", b"content-encoding", b"content-language", b"content-location", b"digest"}
 )
-_OF_ONE_ORIGIN: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"host"})
+_OF_ONE_ORIGIN: Final = frozenset(
+    b"host authorization cookie proxy-authorization "
+    # The names under which providers take keys instead (ours: RFC 9110 15.4 says "consider").
+    b"x-api-key api-key apikey x-goog-api-key x-auth-token x-access-token x-amz-security-token "
+    b"x-functions-key ocp-apim-subscription-key private-token".split()
+)
 
 
 def redirected(request: UpstreamRequest, status: int, target: Target) -> UpstreamRequest:

@@ -14,15 +14,18 @@ import ada_url
 import attrs
 
 from vastar_runtime.connectors.http.errors import InvalidCall
-from vastar_runtime.redaction import redact_url
+from vastar_runtime.redaction import REDACTED, redact_url
 from vastar_runtime.transport.messages import Origin
 
 __all__ = ["Target", "parse_target", "resolve_location", "with_query"]
 
 _PORTS: Final = {"http:": 80, "https:": 443}
 _CACHED_URLS: Final = 2048
+_MAX_CACHED_URL_CHARACTERS: Final = 1024
+"""Longer ones are made for one call, and would let the cache grow to hundreds of megabytes."""
 _MAX_URL_BYTES: Final = 64 * 1024
 """As the limit of a header block: no server takes a longer request line."""
+_PRINTABLE: Final = " :/?#[]@!$&'()*+,;=%<>\\^`{|}~\""
 
 
 @attrs.frozen
@@ -36,12 +39,11 @@ class Target:
     """
 
     origin: Origin
-    path_and_query: bytes
+    path_and_query: bytes = attrs.field(repr=False)
     authorization: bytes | None = attrs.field(repr=False)
     href: str = attrs.field(repr=False)
 
 
-@lru_cache(maxsize=_CACHED_URLS)
 def parse_target(url: str) -> Target:
     """The target of `url`.
 
@@ -52,6 +54,10 @@ def parse_target(url: str) -> Target:
         raise InvalidCall("Invalid URL: it is empty; expected http://host/... or https://host/...")
     if len(url) > _MAX_URL_BYTES:
         raise InvalidCall(f"Invalid URL: {len(url)} characters, more than {_MAX_URL_BYTES}")
+    return _parse_cached(url) if len(url) <= _MAX_CACHED_URL_CHARACTERS else _parse(url)
+
+
+def _parse(url: str) -> Target:
     try:
         parsed = ada_url.URL(url)
     except (ValueError, UnicodeEncodeError):
@@ -59,6 +65,9 @@ def parse_target(url: str) -> Target:
             f"Invalid URL: cannot parse {_shown(url)!r}; expected http://host[:port]/path"
         ) from None
     return _target_of(parsed)
+
+
+_parse_cached = lru_cache(maxsize=_CACHED_URLS)(_parse)
 
 
 def resolve_location(base: Target, location: bytes) -> Target | None:
@@ -98,6 +107,10 @@ def _target_of(parsed: ada_url.URL) -> Target:
     if port == 0:
         raise InvalidCall("Invalid URL: port 0 cannot be connected to; expected 1 to 65535")
     path_and_query = parsed.pathname + parsed.search
+    if len(path_and_query) > _MAX_URL_BYTES:
+        raise InvalidCall(
+            f"Invalid URL: {len(path_and_query)} bytes when encoded, more than {_MAX_URL_BYTES}"
+        )
     scheme = parsed.protocol[:-1]
     origin = Origin(scheme, parsed.hostname.strip("[]"), port)
     return Target(
@@ -118,4 +131,8 @@ def _basic(username: str, password: str) -> bytes | None:
 
 def _shown(url: str) -> str:
     """`url` as an error may show it: short, no secrets, printable."""
-    return quote(redact_url(url), safe=" :/?#[]@!$&'()*+,;=%<>\\^`{|}~\"")[:200]
+    before_query, mark, query = redact_url(url).partition("?")
+    # What does not parse has its userinfo anywhere: nothing in front of an "@" is shown.
+    hidden = "@" in before_query
+    shown = f"{REDACTED}@{before_query.rpartition('@')[2]}" if hidden else before_query
+    return quote(f"{shown}{mark}{query}", safe=_PRINTABLE, errors="replace")[:200]

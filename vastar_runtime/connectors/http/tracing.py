@@ -12,8 +12,10 @@ from urllib.parse import quote
 
 __all__ = ["trace_header"]
 
+_IDS: Final = r"-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 _TRACEPARENT: Final = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
+    # Versions to come may have more behind the flags (section 3.2.4); 00 has not.
+    rf"00{_IDS}|(?!00|ff)[0-9a-f]{{2}}{_IDS}(?:-[!-~]{{0,400}})?"
 )
 _TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
 _MAX_TRACE_ID_CHARACTERS: Final = 512

@@ -1,0 +1,201 @@
+"""From a message to its answer: fields, clocks, bugs, and one log line for every call."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.support.log_lines import Lines, log_lines
+from tests.support.sessions import WALL_START_MS, Script, Scripted, request
+from vastar_client.wire import Disposition, ErrorClass, ExecuteResponse, PayloadFormat
+from vastar_runtime.calls import Call, Caller
+from vastar_runtime.dispatch import Dispatcher, refusal
+from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply
+from vastar_runtime.pipeline import Pipeline
+from vastar_runtime.policy import Limit
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Iterator[Lines]:
+    with log_lines(tmp_path) as logged:
+        yield logged
+
+
+def dispatcher(script: Script) -> Dispatcher:
+    return Dispatcher(
+        pipeline=Pipeline({"test": Scripted(script)}),
+        wall_clock_ms=lambda: WALL_START_MS + trio.current_time() * 1000,
+        default_timeout_s=30.0,
+        max_answer_bytes=10_000,
+    )
+
+
+async def serve(script: Script, **fields: object) -> ExecuteResponse:
+    served = dispatcher(script)
+    call = served.accept(request(5, **fields), Caller(connection_id=9))
+    return await served.serve(call)
+
+
+def giving(outcome: Outcome, after_s: float = 0.0) -> Script:
+    async def give(call: Call) -> Outcome:
+        await trio.sleep(after_s)
+        return outcome
+
+    return give
+
+
+async def test_accepting_reads_both_clocks_once(autojump_clock):
+    await trio.sleep(100)
+    served = dispatcher(giving(Reply(b"x")))
+    call = served.accept(request(1, deadline_at_ms=WALL_START_MS + 101_500), Caller(7, 1000, 42))
+    assert call.deadline.limit is Limit.CALLER
+    assert (call.deadline.budget_s, call.deadline.expires_at_s) == (1.5, 101.5)
+    assert (call.caller.uid, call.max_answer_bytes) == (1000, 10_000)
+
+
+async def test_a_reply_becomes_a_success(autojump_clock):
+    answer = await serve(giving(Reply(b"x", PayloadFormat.NATIVE, 204), 0.25))
+    assert answer == ExecuteResponse(
+        request_id=5,
+        payload=b"x",
+        duration_us=250_000,
+        disposition=Disposition.COMPLETED,
+        payload_format=PayloadFormat.NATIVE,
+    )
+
+
+@pytest.mark.parametrize("kind", FailureKind)
+async def test_a_failure_carries_its_words_and_no_payload(kind, autojump_clock):
+    failure = Failure(kind, "why", 1500, "limiter", Disposition.SENT_NO_RESPONSE)
+    answer = await serve(giving(failure))
+    assert (answer.error_message, answer.retry_after_ms) == ("why", 1500)
+    assert (answer.refused_by, answer.disposition) == ("limiter", Disposition.SENT_NO_RESPONSE)
+    assert answer.payload is None
+    assert answer.error_class is not ErrorClass.SUCCESS
+
+
+async def test_a_failure_that_does_not_know_how_far_it_got_is_told_by_the_progress(autojump_clock):
+    async def far(call: Call) -> Outcome:
+        await trio.lowlevel.checkpoint()
+        call.origin = "http://h.test"
+        call.progress.response_started = True
+        call.progress.resent = True
+        call.progress.queued_us = 77
+        return Failure(FailureKind.UPSTREAM, "cut short")
+
+    answer = await serve(far)
+    assert answer.disposition is Disposition.RESPONSE_STARTED
+    assert (answer.attempts, answer.queued_us) == (2, 77)
+
+
+async def test_a_bug_is_an_internal_error_and_its_traceback_is_in_the_log(lines, autojump_clock):
+    async def broken(call: Call) -> Outcome:
+        await trio.lowlevel.checkpoint()
+        raise ZeroDivisionError("of ours")
+
+    answer = await serve(broken, trace_id="tr-1")
+    assert (answer.error_class, answer.error_message) == (ErrorClass.PERMANENT, "internal error")
+    bug, line = lines()
+    assert (bug["event"], bug["trace_id"], bug["request_id"]) == ("internal error", "tr-1", 5)
+    assert "ZeroDivisionError: of ours" in str(bug["exception"])
+    assert line["event"] == "call"
+
+
+async def test_several_bugs_at_once_are_one_internal_error(lines, autojump_clock):
+    async def broken(call: Call) -> Outcome:
+        async def bug() -> None:
+            await trio.lowlevel.checkpoint()
+            raise ZeroDivisionError
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bug)
+            nursery.start_soon(bug)
+        raise AssertionError
+
+    assert (await serve(broken)).error_message == "internal error"
+    assert "ZeroDivisionError" in str(lines()[0]["exception"])
+
+
+async def test_a_bug_beside_a_cancellation_is_told_and_the_cancellation_goes_on(
+    lines, autojump_clock
+):
+    async def broken(call: Call) -> Outcome:
+        async def bug() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise ZeroDivisionError("while leaving")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bug)
+            await trio.sleep_forever()
+        raise AssertionError
+
+    with trio.move_on_after(1) as scope:
+        await serve(broken)
+    assert scope.cancelled_caught
+    bug, line = lines()
+    assert "while leaving" in str(bug["exception"])
+    assert line["error_class"] == "GONE"
+
+
+async def test_the_line_of_a_call_says_who_what_and_how_it_ended(lines, autojump_clock):
+    async def upstream(call: Call) -> Outcome:
+        await trio.sleep(0.5)
+        call.origin, call.status_code = "http://h.test", 503
+        call.sent_bytes, call.received_bytes = 10, 20
+        call.progress.connect_us, call.progress.first_byte_us = 30, 40
+        return Reply(b"x")
+
+    await serve(
+        upstream, trace_id="tr", tenant_id="acme", workspace_id="shop", connector_name="test"
+    )
+    (line,) = lines()
+    del line["timestamp"]
+    assert line == {
+        "level": "info",
+        "event": "call",
+        "component": "vastar_runtime.dispatch",
+        "trace_id": "tr",
+        "tenant": "acme",
+        "workspace": "shop",
+        "request_id": 5,
+        "connection": 9,
+        "connector": "test",
+        "origin": "http://h.test",
+        "status": 503,
+        "error_class": "SUCCESS",
+        "disposition": "COMPLETED",
+        "sent_bytes": 10,
+        "received_bytes": 20,
+        "duration_us": 500_000,
+        "first_byte_us": 40,
+        "connect_us": 30,
+    }
+
+
+async def test_a_failure_s_line_has_its_reason(lines, autojump_clock):
+    await serve(giving(Failure(FailureKind.TIMEOUT, "too late")))
+    (line,) = lines()
+    assert (line["error_class"], line["reason"]) == ("TIMEOUT", "too late")
+    assert line["disposition"] == "NOT_SENT"
+
+
+async def test_a_call_whose_caller_went_away_has_its_line_too(lines, autojump_clock):
+    with trio.move_on_after(2):
+        await serve(giving(Reply(b""), 100))
+    (line,) = lines()
+    assert (line["error_class"], line["duration_us"]) == ("GONE", 2_000_000)
+
+
+def test_a_refusal_is_an_answer_of_which_nothing_was_sent():
+    failure = Failure(FailureKind.OVERLOADED, "full", 200, "bulkhead")
+    assert refusal(2**64 - 1, failure) == ExecuteResponse(
+        request_id=2**64 - 1,
+        error_class=ErrorClass.TRANSIENT,
+        error_message="full",
+        retry_after_ms=200,
+        refused_by="bulkhead",
+        disposition=Disposition.NOT_SENT,
+    )

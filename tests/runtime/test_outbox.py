@@ -1,0 +1,232 @@
+"""The one writer of a connection: order, batches, back-pressure, and answers that do not fit."""
+
+import pytest
+import trio
+import trio.testing
+
+from tests.support.log_lines import log_lines
+from vastar_client.wire import (
+    NEED_DATA,
+    Connection,
+    CreditUpdate,
+    Disposition,
+    ErrorClass,
+    ExecuteResponse,
+    HealthResponse,
+    LocalProtocolError,
+    Message,
+    Role,
+)
+from vastar_runtime.outbox import CallerNotReadingError, Outbox
+from vastar_runtime.transport import ChannelStalled
+from vastar_runtime.transport.memory import MemoryChannel, memory_channel_pair
+
+
+class Rig:
+    """An outbox and the caller's end of its channel."""
+
+    def __init__(self, *, max_queued_bytes: int = 1 << 20, max_frame_bytes: int = 1 << 20) -> None:
+        self.channel, self.caller = memory_channel_pair(4096)
+        self.writes: list[int] = []
+        self.connection = Connection(Role.RUNTIME, max_sent_frame_bytes=max_frame_bytes)
+        self.outbox = Outbox(
+            Counting(self.channel, self.writes),  # type: ignore[arg-type]
+            self.connection,
+            max_queued_bytes=max_queued_bytes,
+            stall_timeout_s=30.0,
+        )
+        self._wire = Connection(Role.CLIENT)
+
+    async def received(self, count: int) -> list[Message]:
+        found: list[Message] = []
+        while len(found) < count:
+            while (event := self._wire.next_event()) is NEED_DATA:
+                self._wire.receive_data(await self.caller.receive_some())
+            found.append(event)  # type: ignore[arg-type]
+        return found
+
+
+class Counting:
+    """A channel that notes each write."""
+
+    def __init__(self, channel: MemoryChannel, writes: list[int]) -> None:
+        self._channel = channel
+        self._writes = writes
+
+    async def send_buffers(self, buffers, *, stall_timeout_s=None):
+        self._writes.append(sum(map(len, buffers)))
+        await self._channel.send_buffers(buffers, stall_timeout_s=stall_timeout_s)
+
+
+def answer(request_id: int, size: int = 1) -> ExecuteResponse:
+    return ExecuteResponse(
+        request_id=request_id, payload=b"x" * size, disposition=Disposition.COMPLETED
+    )
+
+
+async def test_messages_leave_in_order_and_what_is_ready_together_in_one_write(autojump_clock):
+    rig = Rig()
+    for request_id in range(20):
+        rig.outbox.put_at_once(answer(request_id))
+    assert not rig.outbox.is_empty
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.outbox.run)
+        got = await rig.received(20)
+        await rig.outbox.wait_empty()
+        assert [message.request_id for message in got] == list(range(20))  # type: ignore[union-attr]
+        assert len(rig.writes) == 1
+        await rig.outbox.put(answer(20))
+        await rig.received(1)
+        assert len(rig.writes) == 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_write_takes_a_bounded_batch(autojump_clock):
+    rig = Rig()
+    for request_id in range(10):
+        rig.outbox.put_at_once(answer(request_id, 100_000))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.outbox.run)
+        await rig.received(10)
+        nursery.cancel_scope.cancel()
+    assert len(rig.writes) > 2
+    assert max(rig.writes) < 450_000
+
+
+async def test_putting_waits_while_too_much_is_queued_and_wakes_all_when_there_is_room(
+    autojump_clock,
+):
+    rig = Rig(max_queued_bytes=50_000)
+    done: list[int] = []
+
+    async def put(request_id: int) -> None:
+        await rig.outbox.put(answer(request_id, 30_000))
+        done.append(request_id)
+
+    async with trio.open_nursery() as nursery:
+        for request_id in range(6):
+            nursery.start_soon(put, request_id)
+            await trio.testing.wait_all_tasks_blocked()
+        assert done == [0, 1]
+        nursery.start_soon(rig.outbox.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert done == [0, 1]  # the caller has read nothing yet
+        got = await rig.received(6)
+        assert sorted(message.request_id for message in got) == list(range(6))  # type: ignore[union-attr]
+        await rig.outbox.wait_empty()
+        assert rig.outbox._queued_bytes == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_sender_that_is_cancelled_while_it_waits_leaves_no_message(autojump_clock):
+    rig = Rig(max_queued_bytes=1000)
+    rig.outbox.put_at_once(answer(1, 5000))
+    with trio.move_on_after(1) as scope:
+        await rig.outbox.put(answer(2))
+    assert scope.cancelled_caught
+    assert len(rig.outbox._queue) == 1
+
+
+async def test_the_reader_never_waits_but_gives_up_in_the_end():
+    rig = Rig(max_queued_bytes=10)
+    with pytest.raises(CallerNotReadingError):
+        for _ in range(10_000):
+            rig.outbox.put_at_once(HealthResponse())
+    assert len(rig.outbox._queue) > 8000
+
+
+async def test_a_caller_that_takes_nothing_ends_the_writer_and_the_connection(autojump_clock):
+    rig = Rig()
+    rig.outbox.put_at_once(answer(1, 100_000))
+    with pytest.raises(ChannelStalled):
+        await rig.outbox.run()
+    assert trio.current_time() == 30
+    assert not rig.outbox.is_empty
+    with pytest.raises(LocalProtocolError):
+        rig.connection.send(answer(2))
+
+
+async def test_one_that_takes_a_little_now_and_then_is_served(autojump_clock):
+    rig = Rig()
+    rig.outbox.put_at_once(answer(1, 20_000))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.outbox.run)
+        got = 0
+        while got < 20_000:
+            await trio.sleep(20)
+            got += len(await rig.caller.receive_some(4096))
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() > 60
+
+
+async def test_a_cut_writer_never_sends_again(autojump_clock):
+    """Half a frame is on the wire: whatever followed it would be read as its rest."""
+    rig = Rig()
+    rig.outbox.put_at_once(answer(1, 100_000))
+    with trio.move_on_after(5):
+        await rig.outbox.run()
+    assert not rig.connection.phase.name.startswith("BASE")
+
+
+@pytest.mark.parametrize("size", [3000, 100_000])
+async def test_an_answer_over_the_limit_is_told_in_its_place(size, autojump_clock):
+    rig = Rig(max_frame_bytes=2048)
+    message = ExecuteResponse(
+        request_id=7,
+        payload=[b"x" * size],
+        duration_us=5,
+        disposition=Disposition.COMPLETED,
+        attempts=2,
+    )
+    rig.outbox.put_at_once(message)
+    rig.outbox.put_at_once(answer(8))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.outbox.run)
+        first, second = await rig.received(2)
+        await rig.outbox.wait_empty()
+        assert rig.outbox._queued_bytes == 0
+        nursery.cancel_scope.cancel()
+    assert first == ExecuteResponse(
+        request_id=7,
+        error_class=ErrorClass.PERMANENT,
+        error_message="response exceeds the frame limit of 2048 bytes: use streaming",
+        duration_us=5,
+        disposition=Disposition.COMPLETED,
+        attempts=2,
+    )
+    assert second.request_id == 8  # type: ignore[union-attr]
+
+
+async def test_a_message_that_may_not_be_sent_is_a_bug_of_its_own_only(autojump_clock, tmp_path):
+    rig = Rig()
+    rig.outbox.put_at_once(CreditUpdate(total_credits=1))  # nobody has opted in
+    rig.outbox.put_at_once(answer(1))
+    with log_lines(tmp_path) as logged:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.outbox.run)
+            (only,) = await rig.received(1)
+            nursery.cancel_scope.cancel()
+        (line,) = logged()
+    assert only.request_id == 1  # type: ignore[union-attr]
+    assert line["event"] == "internal error"
+
+
+async def test_waiting_for_an_empty_outbox(autojump_clock):
+    rig = Rig()
+    await rig.outbox.wait_empty()
+    rig.outbox.put_at_once(answer(1, 10_000))
+    emptied: list[float] = []
+
+    async def wait() -> None:
+        await rig.outbox.wait_empty()
+        emptied.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        nursery.start_soon(rig.outbox.run)
+        await trio.sleep(3)
+        assert not emptied
+        await rig.received(1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert emptied == [3]
+        nursery.cancel_scope.cancel()
