@@ -9,7 +9,7 @@ with `settle`, also when the retry is never made (cancelled in its backoff, refu
 """
 
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 from attrs.validators import ge, gt
@@ -20,6 +20,10 @@ from vastar_runtime.policy.modes import Gate, Mode
 from vastar_runtime.policy.retry_quota import RetryQuota
 
 __all__ = ["GiveUp", "Reason", "RetryAt", "RetrySettings", "Verdict", "decide", "settle"]
+
+
+_USABLE_RATIO: Final = 0.99
+"""Of the time left; all of it would reach the deadline itself by rounding."""
 
 
 class Reason(Enum):
@@ -122,7 +126,7 @@ def decide(
     wait_s = backoff_s(settings.backoff, attempts_made, random_ratio, is_throttled=is_throttled)
     if hint_s is not None:
         # What is left after the floor bounds the jitter: chance must not miss the deadline.
-        left_s = max(0.0, expires_at_s - now_s - hint_s)
+        left_s = max(0.0, expires_at_s - now_s - hint_s) * _USABLE_RATIO
         spread_s = min(settings.retry_after_jitter_ratio * hint_s, left_s)
         wait_s = max(wait_s, hint_s + spread_s * random_ratio)
     if now_s + wait_s >= expires_at_s:
