@@ -7,6 +7,7 @@ import time
 import pytest
 import trio
 
+from tests.support.client_threads import URL, echo, in_thread, until
 from vastar_client.blocking import RuntimeClient
 from vastar_client.config import RuntimeConfig
 from vastar_client.errors import (
@@ -19,12 +20,6 @@ from vastar_client.request import GET, HTTPRequest
 from vastar_client.testing import HOLD, FakeRuntime, respond
 from vastar_client.wire import Disposition, ErrorClass
 
-URL = "http://api.test/x"
-
-
-def echo(request):
-    return respond(headers=[("X-Method", request.method), ("X-Url", request.url)])
-
 
 @pytest.fixture
 def fake():
@@ -36,30 +31,6 @@ def fake():
 def client(fake):
     with RuntimeClient(fake.config) as one:
         yield one
-
-
-def until(condition, timeout_s=5.0):
-    """Wait for another thread; the condition is about to hold."""
-    ends_at = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < ends_at
-        time.sleep(0.001)
-
-
-def in_thread(function):
-    """Run `function` in a thread; give what it raised, or None, in a list once it has ended."""
-    caught = []
-
-    def run():
-        try:
-            function()
-            caught.append(None)
-        except Exception as error:  # noqa: BLE001
-            caught.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread, caught
 
 
 def test_it_connects_on_first_use_and_prints_nothing(fake, capfd):

@@ -2,11 +2,11 @@
 
 import asyncio
 import threading
-import time
 
 import pytest
 import trio
 
+from tests.support.client_threads import URL, echo, in_thread, until
 from vastar_client import _loop_thread
 from vastar_client.blocking import RuntimeClient
 from vastar_client.errors import (
@@ -15,12 +15,6 @@ from vastar_client.errors import (
     WrongThreadError,
 )
 from vastar_client.testing import HOLD, FakeRuntime, respond
-
-URL = "http://api.test/x"
-
-
-def echo(request):
-    return respond(headers=[("X-Method", request.method), ("X-Url", request.url)])
 
 
 @pytest.fixture
@@ -33,30 +27,6 @@ def fake():
 def client(fake):
     with RuntimeClient(fake.config) as one:
         yield one
-
-
-def until(condition, timeout_s=5.0):
-    """Wait for another thread; the condition is about to hold."""
-    ends_at = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < ends_at
-        time.sleep(0.001)
-
-
-def in_thread(function):
-    """Run `function` in a thread; give what it raised, or None, in a list once it has ended."""
-    caught = []
-
-    def run():
-        try:
-            function()
-            caught.append(None)
-        except Exception as error:  # noqa: BLE001
-            caught.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread, caught
 
 
 def test_it_refuses_to_stop_a_trio_loop(client):

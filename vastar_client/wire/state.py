@@ -99,69 +99,49 @@ class Consequence(Enum):
     CLOSES = auto()
 
 
-_CLIENT_SENDS: Final = {
-    Phase.BASE: {
-        Action.CALL: Phase.BASE,
-        Action.STREAM_CALL: Phase.EXTENDED,
-        Action.HEALTH_CHECK: Phase.EXTENDED,
-        Action.REQUEST_CREDIT: Phase.CREDITED,
-        Action.STREAM_CREDIT: Phase.CREDITED,
-        Action.CANCEL: Phase.EXTENDED,
-        Action.REQUEST_CHUNK: Phase.EXTENDED,
-        Action.AUTHENTICATE: Phase.EXTENDED,
-    },
-    Phase.EXTENDED: {
-        Action.CALL: Phase.EXTENDED,
-        Action.STREAM_CALL: Phase.EXTENDED,
-        Action.HEALTH_CHECK: Phase.EXTENDED,
-        Action.REQUEST_CREDIT: Phase.CREDITED,
-        Action.STREAM_CREDIT: Phase.CREDITED,
-        Action.CANCEL: Phase.EXTENDED,
-        Action.REQUEST_CHUNK: Phase.EXTENDED,
-        Action.AUTHENTICATE: Phase.EXTENDED,
-    },
-    Phase.CREDITED: {
-        Action.CALL: Phase.CREDITED,
-        Action.STREAM_CALL: Phase.CREDITED,
-        Action.HEALTH_CHECK: Phase.CREDITED,
-        Action.REQUEST_CREDIT: Phase.CREDITED,
-        Action.STREAM_CREDIT: Phase.CREDITED,
-        Action.CANCEL: Phase.CREDITED,
-        Action.REQUEST_CHUNK: Phase.CREDITED,
-        Action.AUTHENTICATE: Phase.CREDITED,
-    },
-    Phase.CLOSED: {},
+_LEADS_TO: Final = {
+    Action.CALL: Phase.BASE,
+    Action.STREAM_CALL: Phase.EXTENDED,
+    Action.HEALTH_CHECK: Phase.EXTENDED,
+    Action.REQUEST_CREDIT: Phase.CREDITED,
+    Action.STREAM_CREDIT: Phase.CREDITED,
+    Action.CANCEL: Phase.EXTENDED,
+    Action.REQUEST_CHUNK: Phase.EXTENDED,
+    Action.AUTHENTICATE: Phase.EXTENDED,
 }
+"""What a client may send, always, and the least that it agrees to by that."""
 
-_RUNTIME_SENDS: Final = {
-    Phase.BASE: {
-        Action.ANSWER: Phase.BASE,
-    },
-    Phase.EXTENDED: {
-        Action.ANSWER: Phase.EXTENDED,
-        Action.HEALTH_RESPONSE: Phase.EXTENDED,
-        Action.STREAM_CREDIT: Phase.EXTENDED,
-        Action.STREAM_START: Phase.EXTENDED,
-        Action.STREAM_CHUNK: Phase.EXTENDED,
-        Action.STREAM_END: Phase.EXTENDED,
-        Action.KEEP_ALIVE: Phase.EXTENDED,
-    },
-    Phase.CREDITED: {
-        Action.ANSWER: Phase.CREDITED,
-        Action.HEALTH_RESPONSE: Phase.CREDITED,
-        Action.REQUEST_CREDIT: Phase.CREDITED,
-        Action.STREAM_CREDIT: Phase.CREDITED,
-        Action.STREAM_START: Phase.CREDITED,
-        Action.STREAM_CHUNK: Phase.CREDITED,
-        Action.STREAM_END: Phase.CREDITED,
-        Action.KEEP_ALIVE: Phase.CREDITED,
-        Action.GOAWAY: Phase.CREDITED,
-    },
-    Phase.CLOSED: {},
+_ALLOWED_FROM: Final = {
+    Action.ANSWER: Phase.BASE,
+    Action.HEALTH_RESPONSE: Phase.EXTENDED,
+    Action.STREAM_CREDIT: Phase.EXTENDED,
+    Action.STREAM_START: Phase.EXTENDED,
+    Action.STREAM_CHUNK: Phase.EXTENDED,
+    Action.STREAM_END: Phase.EXTENDED,
+    Action.KEEP_ALIVE: Phase.EXTENDED,
+    Action.REQUEST_CREDIT: Phase.CREDITED,
+    Action.GOAWAY: Phase.CREDITED,
 }
+"""What a runtime may send, and the phase from which on; it never changes the phase."""
+
+_OPEN: Final = (Phase.BASE, Phase.EXTENDED, Phase.CREDITED)
+"""In the order of opting in."""
+
+
+def _client_sends(phase: Phase) -> dict[Action, Phase]:
+    return {action: max(phase, to, key=_OPEN.index) for action, to in _LEADS_TO.items()}
+
+
+def _runtime_sends(phase: Phase) -> dict[Action, Phase]:
+    reached = _OPEN[: _OPEN.index(phase) + 1]
+    return {action: phase for action, needed in _ALLOWED_FROM.items() if needed in reached}
+
 
 SENDS: Final[Mapping[Role, Mapping[Phase, Mapping[Action, Phase]]]] = MappingProxyType(
-    {Role.CLIENT: _CLIENT_SENDS, Role.RUNTIME: _RUNTIME_SENDS}
+    {
+        Role.CLIENT: {**{phase: _client_sends(phase) for phase in _OPEN}, Phase.CLOSED: {}},
+        Role.RUNTIME: {**{phase: _runtime_sends(phase) for phase in _OPEN}, Phase.CLOSED: {}},
+    }
 )
 
 FAULTS: Final[Mapping[Role, Mapping[Fault, Consequence]]] = MappingProxyType(
