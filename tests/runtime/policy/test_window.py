@@ -1,0 +1,51 @@
+"""The rolling window: exact against a list of everything that ever happened."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vastar_runtime.policy.window import RollingWindow
+
+steps = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 2.5, 3.0, 14.0, 40.0]), st.booleans()))
+
+
+@given(steps, st.sampled_from([0.0, 3.0, 29.0, 30.0]))
+def test_counts_are_those_of_the_buckets_that_still_count(taken, later_s):
+    window = RollingWindow(bucket_s=3.0, buckets=10)
+    happened: list[tuple[int, bool]] = []
+    now_s = 0.0
+
+    def expected(at_s: float) -> tuple[int, int]:
+        counting = [failed for bucket, failed in happened if bucket > at_s // 3.0 - 10]
+        return len(counting), sum(counting)
+
+    for by_s, failed in taken:
+        now_s += by_s
+        (window.count_failure if failed else window.count_success)(now_s)
+        happened.append((int(now_s // 3.0), failed))
+        assert (window.calls, window.failures) == expected(now_s)
+    seen = window.totals(now_s + later_s)
+    assert seen == expected(now_s + later_s)
+    assert seen == window.totals(now_s + later_s), "looking changed something"
+
+
+def test_an_idle_window_empties_itself():
+    window = RollingWindow(bucket_s=3.0, buckets=10)
+    window.count_failure(2.9)
+    assert window.totals(29.9) == (1, 1)
+    assert window.totals(30.0) == (0, 0)
+    window.count_success(1e9)
+    assert (window.calls, window.failures) == (1, 0)
+
+
+def test_a_clock_that_steps_back_counts_into_the_current_bucket():
+    window = RollingWindow(bucket_s=3.0, buckets=10)
+    window.count_success(100.0)
+    window.count_success(1.0)
+    assert window.totals(1.0) == (2, 0)
+
+
+def test_a_key_with_few_calls_keeps_few_buckets():
+    window = RollingWindow(bucket_s=3.0, buckets=10)
+    for now_s in range(0, 1000, 100):
+        window.count_success(float(now_s))
+    assert not window._older
