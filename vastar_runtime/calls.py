@@ -7,8 +7,6 @@ deadline, its caller, the runtime's end) and one scope serves all three: a scope
 decoding a message.
 """
 
-from typing import Final
-
 import attrs
 import trio
 
@@ -18,9 +16,6 @@ from vastar_runtime.policy.deadline import Deadline
 from vastar_runtime.transport.progress import Progress
 
 __all__ = ["Call", "Caller"]
-
-_ANSWER_OVERHEAD_BYTES: Final = 512
-"""What an answer's frame needs beside the payload, generously."""
 
 
 @attrs.frozen
@@ -75,11 +70,6 @@ class Call:
         if tightened is not self.deadline:  # setting the scope's deadline is not for nothing
             self.deadline = tightened
             self.scope.deadline = tightened.expires_at_s
-
-    @property
-    def max_payload_bytes(self) -> int:
-        """The longest payload that is worth collecting; the frame's own limit has the last word."""
-        return self.max_answer_bytes - _ANSWER_OVERHEAD_BYTES
 
     @property
     def disposition(self) -> Disposition:

@@ -105,6 +105,10 @@ class Outbox:
         while not self.is_empty:
             await self._empty.wait()
 
+    def discard(self) -> None:
+        """Forget what waits: nobody will take it any more."""
+        self._queue.clear()
+
     async def run(self) -> None:
         """Send what is put, for ever.
 
@@ -127,6 +131,7 @@ class Outbox:
                 # Also when cancelled: half a frame may be on the wire.
                 self._connection.send_failed()
                 raise
+            del buffers  # an idle connection must not keep its last answer in memory
             self._writing = False
             self._queued_bytes -= weight_bytes
             if self._queued_bytes <= self._max_queued_bytes:
@@ -148,6 +153,8 @@ class Outbox:
             return self._connection.send(message)
         except FrameTooLongError as error:
             text = f"response exceeds the frame limit of {error.limit_bytes} bytes: use streaming"
+            # The call's own line said SUCCESS: its length is known only here.
+            _log.warning("answer too long", request_id=getattr(message, "request_id", 0))
         except LocalProtocolError:
             _log.exception("internal error", message=message.TYPE.name)
             text = "internal error"

@@ -7,9 +7,11 @@ calls, wait for those in flight > close everything. A second signal ends it at o
 
 import errno
 import gc
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
 from typing import Final
@@ -59,6 +61,7 @@ def run(config: RuntimeConfig) -> Ending:
     """
     listeners = open_listeners(config.server)
     _settle_garbage_collector()
+    _raise_descriptor_limit()
     try:
         return trio.run(serve_listeners, config, listeners)
     finally:
@@ -125,9 +128,18 @@ def _tell_ready(runtime: Runtime, listeners: Sequence[Listener]) -> None:
     """One line for people and scripts, one datagram for systemd."""
     runtime.listeners[:] = [str(listener.address) for listener in listeners]
     where = ", ".join(runtime.listeners)
-    print(f"vastar-runtime {__version__} ready on {where}", flush=True)  # noqa: T201 - its contract
+    with suppress(OSError):  # nobody has to be able to read it
+        print(f"vastar-runtime {__version__} ready on {where}", flush=True)  # noqa: T201 - its contract
     notify("READY=1")
     _log.info("ready", version=__version__, listeners=runtime.listeners)
+
+
+def _raise_descriptor_limit() -> None:
+    """Take as many descriptors as the host allows: the usual 1024 are fewer than the pool has."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):  # macOS has a limit below the one it tells
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _write_log() -> None:

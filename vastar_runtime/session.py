@@ -11,7 +11,6 @@ The end of the caller's stream is not the caller's end: a half-closed connection
 answers. A full close (Unix: EPOLLHUP; TCP: once a write fails) cancels every call at once.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -36,6 +35,7 @@ from vastar_client.wire import (
     Phase,
     RemoteProtocolError,
     Role,
+    Signal,
     StreamEnd,
 )
 from vastar_runtime._version import __version__
@@ -52,6 +52,12 @@ __all__ = ["Session", "SessionLimits"]
 
 _LINGER_S: Final = 2.0
 """After a closing fault the caller gets so long to read why, before the socket is closed."""
+
+_MAX_EVENTS_IN_A_ROW: Final = 128
+"""Frames handled before others get their turn; more than a caller has calls waiting, mostly."""
+
+_MAX_ID_CHARACTERS: Final = 1024
+"""Ids are in pool keys, log lines and `status`: a name, not a document."""
 
 _DRAINING_RETRY_AFTER_MS: Final = 1000
 """About what a restart takes; when this one ends is not known."""
@@ -107,12 +113,6 @@ class Session:
         self._call_ended = trio.Event()
         self._watching = False
         self._nursery: trio.Nursery | None = None
-        self._handlers: dict[type, Callable[..., None]] = {
-            Cancel: self._cancel,
-            HealthCheck: self._health_check,
-            Authenticate: self._health_check,
-            CreditUpdate: self._credit_update,
-        }
 
     async def run(self) -> None:
         """Serve the connection until it ends. Raises nothing but cancellation and bugs."""
@@ -127,13 +127,24 @@ class Session:
         finally:
             self._state.connections -= 1
             self._channel.abort()
+            # Answers that nobody took may be large, and what points at itself waits for the
+            # garbage collector: let go of them now.
+            self._nursery = None
+            self._outbox.discard()
 
     # --- the reader ---------------------------------------------------------------------------
 
     async def _read(self) -> bool:
         """Handle what the caller sends; whether its calls still want their answers."""
+        events_in_a_row = 0
         try:
             while True:
+                events_in_a_row += 1
+                if events_in_a_row >= _MAX_EVENTS_IN_A_ROW:
+                    # A chunk may hold thousands of small frames: neither the other callers nor
+                    # this one's own answers shall wait for all of them.
+                    events_in_a_row = 0
+                    await trio.lowlevel.checkpoint()
                 try:
                     event = self._connection.next_event()
                 except RemoteProtocolError as error:
@@ -149,9 +160,7 @@ class Session:
                 elif isinstance(event, ExecuteRequest):
                     await self._begin(event)
                 else:
-                    handler = self._handlers.get(type(event))
-                    if handler is not None:  # else: a RequestChunk of no call is discarded
-                        handler(event)
+                    self._handle(event)
         except (trio.BrokenResourceError, CallerNotReadingError) as error:
             _log.info("caller cut off", connection=self._caller.connection_id, reason=str(error))
             return False
@@ -208,6 +217,13 @@ class Session:
                 retry_after_ms=_DRAINING_RETRY_AFTER_MS,
                 refused_by="runtime",
             )
+        for name in ("tenant_id", "workspace_id", "trace_id"):
+            text = getattr(request, name)
+            if text is not None and len(text) > _MAX_ID_CHARACTERS:
+                return Failure(
+                    FailureKind.INVALID_REQUEST,
+                    f"{name} of {len(text)} characters: at most {_MAX_ID_CHARACTERS}",
+                )
         if request.stream or request.body_follows:
             return Failure(
                 FailureKind.INVALID_REQUEST,
@@ -240,11 +256,21 @@ class Session:
 
     # --- other frames -------------------------------------------------------------------------
 
+    def _handle(self, frame: Message | Signal) -> None:
+        """Do what a frame that begins no call asks. A RequestChunk of no call is discarded."""
+        match frame:
+            case Cancel():
+                self._cancel(frame)
+            case HealthCheck() | Authenticate():
+                self._tell_health()
+            case CreditUpdate():
+                self._credit_update(frame)
+
     def _cancel(self, frame: Cancel) -> None:
         for call in self._calls.get(frame.request_id, ()):
             call.cancel(FailureKind.CANCELLED)
 
-    def _health_check(self, _frame: Message) -> None:
+    def _tell_health(self) -> None:
         draining = self._state.draining
         self._outbox.put_at_once(
             HealthResponse(
@@ -290,13 +316,20 @@ class Session:
             self._nursery.start_soon(self._cancel_on_hangup)
 
     async def _cancel_on_hangup(self) -> None:
-        assert self._nursery is not None
-        await self._channel.wait_hangup()
-        self._nursery.cancel_scope.cancel()
+        nursery = self._nursery
+        assert nursery is not None
+        try:
+            await self._channel.wait_hangup()
+        except OSError as error:
+            # Out of descriptors: the caller's end is then seen when its answers are written.
+            _log.warning("cannot watch a caller", reason=error.strerror)
+            return
+        nursery.cancel_scope.cancel()
 
     async def _finish(self) -> None:
         """The caller sends no more: let its calls end and their answers leave."""
-        self._watch_hangup()
+        if self._in_flight or not self._outbox.is_empty:
+            self._watch_hangup()
         while self._in_flight:
             await self._call_ended.wait()
         await self._outbox.wait_empty()

@@ -27,10 +27,6 @@ def test_the_scope_ends_with_the_deadline():
     assert made.scope.deadline == 1000.5
 
 
-def test_the_payload_leaves_room_for_the_rest_of_the_frame():
-    assert 0 < call().max_payload_bytes < call().max_answer_bytes
-
-
 async def test_the_first_reason_to_cancel_stands(autojump_clock):
     made = call()
     with made.scope:

@@ -86,6 +86,7 @@ class Http1Connection:
     def abort(self) -> None:
         """Close at once, whatever is under way."""
         self.channel.abort()
+        self.parser.let_go()
 
     async def exchange(self, request: UpstreamRequest, progress: Progress) -> None:
         """Send the request and read until the head of its response is complete.

@@ -83,6 +83,10 @@ class ResponseParser:
         self.keep_alive = False
         self.excess = False
 
+    def let_go(self) -> None:
+        """Take no more: part from the C parser, which points back, so that both go at once."""
+        self._parser = None
+
     def feed(self, data: bytes) -> None:
         """Take received bytes, at least one.
 
