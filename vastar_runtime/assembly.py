@@ -6,7 +6,7 @@ test can run the whole runtime over memory streams in virtual time.
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -14,7 +14,7 @@ import trio
 
 from vastar_client.wire.limits import MAX_ANSWER_FRAME_BYTES
 from vastar_runtime.calls import Caller
-from vastar_runtime.config import RuntimeConfig
+from vastar_runtime.config import ConfigError, Problem, RuntimeConfig
 from vastar_runtime.connectors.control import ControlConnector
 from vastar_runtime.connectors.http import HttpConnector, HttpSettings
 from vastar_runtime.connectors.unimplemented import DATABASE_NAMES, NotImplementedConnector
@@ -31,8 +31,11 @@ from vastar_runtime.transport import (
     TlsSettings,
     TransportSettings,
 )
+from vastar_runtime.transport.errors import reason
+from vastar_runtime.transport.proxy import ProxyTable
+from vastar_runtime.transport.tls import TlsContexts
 
-__all__ = ["Clocks", "Runtime", "transport_settings"]
+__all__ = ["Clocks", "Runtime", "refuse_unusable", "transport_settings"]
 
 _log = get_logger(__name__)
 
@@ -167,6 +170,31 @@ class Runtime:
                 await session.wait_quiet()
             return True
         return False
+
+
+def refuse_unusable(config: RuntimeConfig, environ: Mapping[str, str]) -> None:
+    """Try what only its use can show: certificate files, and proxies of the environment.
+
+    Raises:
+        ConfigError: naming what cannot be used, without secrets.
+    """
+    settings = transport_settings(config)
+    problems = []
+    try:
+        ProxyTable(settings.proxy, environ)
+    except ValueError as error:
+        problems.append(
+            Problem("proxies", "", str(error), "give http, https, socks5 or socks5h://host:port")
+        )
+    if settings.tls != TlsSettings():
+        try:
+            TlsContexts().get(settings.tls)
+        except OSError as error:
+            files = ", ".join(filter(None, (config.tls.ca_file, config.tls.client_cert_file)))
+            right = "give PEM files, and the key that belongs to the certificate"
+            problems.append(Problem(files or "[tls]", "tls", reason(error), right))
+    if problems:
+        raise ConfigError(problems)
 
 
 def transport_settings(config: RuntimeConfig) -> TransportSettings:

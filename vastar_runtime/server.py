@@ -7,6 +7,7 @@ calls, wait for those in flight > close everything. A second signal ends it at o
 
 import errno
 import gc
+import os
 import resource
 import signal
 import socket
@@ -21,7 +22,7 @@ import trio
 
 from vastar_runtime import logs
 from vastar_runtime._version import __version__
-from vastar_runtime.assembly import Runtime
+from vastar_runtime.assembly import Runtime, refuse_unusable
 from vastar_runtime.config import RuntimeConfig
 from vastar_runtime.listeners import (
     Listener,
@@ -58,7 +59,9 @@ def run(config: RuntimeConfig) -> Ending:
     Raises:
         AlreadyRunningError: a runtime serves one of the addresses.
         RuntimeFileError: an address cannot be used.
+        ConfigError: a certificate file or a proxy cannot be used.
     """
+    refuse_unusable(config, os.environ)
     listeners = open_listeners(config.server)
     _settle_garbage_collector()
     _raise_descriptor_limit()

@@ -1,5 +1,6 @@
 """The runtime put together: what the configuration becomes, its drain, and its end."""
 
+import pytest
 import trio
 import trio.testing
 
@@ -13,8 +14,15 @@ from vastar_client.wire import (
     HealthCheck,
     HealthResponse,
 )
-from vastar_runtime.assembly import Clocks, transport_settings
-from vastar_runtime.config import HttpConfig, PoolConfig, ProxyConfig, RuntimeConfig, TlsConfig
+from vastar_runtime.assembly import Clocks, refuse_unusable, transport_settings
+from vastar_runtime.config import (
+    ConfigError,
+    HttpConfig,
+    PoolConfig,
+    ProxyConfig,
+    RuntimeConfig,
+    TlsConfig,
+)
 
 
 def test_the_transport_is_told_what_the_configuration_says():
@@ -140,3 +148,16 @@ async def test_64_pipelined_calls_to_a_slow_upstream_take_the_time_of_one(autoju
         assert {message.request_id for message in got} == set(range(64))  # type: ignore[union-attr]
         assert trio.current_time() < 0.11
         await caller.close()
+
+
+def test_what_only_its_use_can_show_is_refused_before_anything_starts(tmp_path):
+    no_certificate = tmp_path / "ca.pem"
+    no_certificate.write_text("nothing\n")
+    config = RuntimeConfig(tls=TlsConfig(ca_file=str(no_certificate)))
+    with pytest.raises(ConfigError, match=r"ca\.pem: tls: .*; give PEM files"):
+        refuse_unusable(config, {})
+    secret = {"HTTPS_PROXY": "http://u:hunter2@:99999"}
+    with pytest.raises(ConfigError, match="HTTPS_PROXY is no proxy URL") as caught:
+        refuse_unusable(RuntimeConfig(), secret)
+    assert "hunter2" not in str(caught.value)
+    refuse_unusable(RuntimeConfig(), {"HTTP_PROXY": "socks5://localhost:1080"})

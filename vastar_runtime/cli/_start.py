@@ -58,6 +58,10 @@ def start(options: argparse.Namespace) -> ExitCode:
             f"{address}: pid {child.pid} is not ready yet; see {options.log_file}", file=sys.stderr
         )
         return code
+    if code is ExitCode.ALREADY_RUNNING:  # another start was quicker; the log is the winner's
+        pid = _pid_of_running(address)
+        print(f"{address}: already running, pid {pid or 'unknown'}", file=sys.stderr)
+        return code
     print(f"the runtime ended at once (exit status {child.returncode}); it said:", file=sys.stderr)
     print(_tail(options.log_file, said_before_bytes), file=sys.stderr)
     return code

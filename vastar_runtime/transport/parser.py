@@ -195,6 +195,11 @@ class ResponseParser:
                 self._violation = "101 without a request for an upgrade"
             elif status < _FIRST_STATUS:
                 self._violation = "status code under 100"
+            elif status not in _BODILESS_INTERIM and any(
+                name in _FRAMING and value != b"0" for name, value in self.headers
+            ):
+                # It ends with its head (RFC 9110, 15.2), but llhttp would go by its framing.
+                self._violation = "interim response with a body"
             return
         self.http_version = parser.get_http_version()
         if self.http_version not in {"1.1", "1.0"}:
@@ -240,6 +245,8 @@ class ResponseParser:
 
 
 _FRAMING = {b"content-length", b"transfer-encoding"}
+_BODILESS_INTERIM = {100, 102, 103}
+"""Those that llhttp knows to have none, whatever they say."""
 
 
 def _words(error: Exception) -> str:

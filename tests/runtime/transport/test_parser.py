@@ -237,3 +237,14 @@ def test_one_parser_reads_one_response_after_another(many: list[tuple[bytes, byt
         assert not parser.excess
         if not alone.persistent:
             break
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 3", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("status", [104, 110, 150, 198, 199])
+def test_an_interim_response_has_no_body_that_could_become_the_next_one_s(status, framing):
+    """RFC 9110, 15.2; llhttp would go by the framing."""
+    parser = ResponseParser(65536)
+    parser.begin(b"GET")
+    data = b"HTTP/1.1 %d X\r\n%b\r\n\r\nabcHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+    with pytest.raises(InvalidResponse, match="interim response with a body"):
+        parser.feed(data % (status, framing))
