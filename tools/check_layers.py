@@ -81,6 +81,7 @@ ROOMS = (
             "vastar_runtime._version",
             "vastar_runtime.config",
             "vastar_runtime.listeners",
+            "vastar_runtime.log_sink",
             "vastar_runtime.logs",
             "vastar_runtime.notify",
             "vastar_runtime.outcomes",

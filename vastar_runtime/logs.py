@@ -5,22 +5,20 @@ loggers come from here (`get_logger`), because importing structlog has a catch (
 the identity of a call is kept in one context variable of ours: setting one dictionary once a call
 is cheaper than structlog's variable per key.
 
-A line never makes the daemon wait on who reads it: a full or broken pipe drops the line, and the
-next one that gets through says how many were lost.
+Lines go out through `log_sink`, which never waits for who reads them.
 """
 
 import os
-import select
-import stat
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Final, Literal, TypeAlias
 from weakref import WeakSet
 
 import msgspec
 
+from vastar_runtime.log_sink import LineSink
 from vastar_runtime.redaction import (
     REDACTED,
     is_secret_header,
@@ -48,7 +46,7 @@ def _import_structlog() -> Any:
 
 structlog = _import_structlog()
 
-__all__ = ["Level", "LineSink", "Logger", "call_context", "configure", "get_logger", "sink"]
+__all__ = ["Level", "Logger", "call_context", "configure", "get_logger", "sink"]
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
 Logger: TypeAlias = Any
@@ -60,8 +58,6 @@ _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical
 _MAX_TEXT_CHARS: Final = 8192
 """A value in a line: a traceback fits, a body does not."""
 
-_MAX_HELD_LINES: Final = 256
-
 _harmless: Final[set[str]] = set()
 """The origin of a call is a URL, which takes 10 us to look through, in the line of every call."""
 _MAX_HARMLESS: Final = 1024
@@ -71,7 +67,7 @@ _SCALARS: Final = frozenset({int, float, bool, type(None)})
 
 _OWN_KEYS: Final = frozenset({"event", "level", "timestamp", "exception"})
 _proxies: Final[WeakSet[Any]] = WeakSet()
-_sink: "LineSink | None" = None
+_sink: LineSink | None = None
 _call: ContextVar[Mapping[str, str] | None] = ContextVar("vastar_call", default=None)
 
 
@@ -100,12 +96,12 @@ def get_logger(name: str) -> Logger:
     return proxy
 
 
-def sink() -> "LineSink | None":
+def sink() -> LineSink | None:
     """Where the log of this process goes; None before `configure`."""
     return _sink
 
 
-def configure(level: Level, style: Literal["auto", "console", "json"], fd: int = 2) -> "LineSink":
+def configure(level: Level, style: Literal["auto", "console", "json"], fd: int = 2) -> LineSink:
     """Set up the one log of this process.
 
     Args:
@@ -133,78 +129,6 @@ def configure(level: Level, style: Literal["auto", "console", "json"], fd: int =
         # What a logger cached on its first use was made by the configuration before.
         vars(proxy).pop("bind", None)
     return made
-
-
-class LineSink:
-    """Write whole lines to a descriptor, dropping rather than waiting.
-
-    A regular file is always writable; a pipe or socket is asked first, and one whose reader is
-    gone or slow loses the line. (A line longer than what a pipe has room for may still wait.)
-
-    A busy daemon logs a line per call, and a write costs more than making the line. So an event
-    loop can have them held (`hold_lines`) and written together once a turn; a warning or worse is
-    written at once, with all before it.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self.dropped_lines = 0
-        self._held: list[bytes] = []
-        self._wake: Callable[[], None] | None = None
-        self._poll: select.poll | None = None
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            self._poll = select.poll()
-            self._poll.register(fd, select.POLLOUT)
-
-    def hold_lines(self, wake: Callable[[], None] | None) -> None:
-        """From now on hold lines and call `wake` for the first one; None ends it, and flushes."""
-        self._wake = wake
-        if wake is None:
-            self.flush()
-
-    def msg(self, line: bytes) -> None:
-        """Write `line` and a newline, soon, or count it as lost."""
-        held = self._held
-        held.append(line)
-        if self._wake is None or len(held) >= _MAX_HELD_LINES:
-            self.flush()
-        elif len(held) == 1:
-            self._wake()
-
-    def msg_at_once(self, line: bytes) -> None:
-        """Write what is held, `line` and a newline now, or count them as lost."""
-        self._held.append(line)
-        self.flush()
-
-    def flush(self) -> None:
-        """Write what is held."""
-        held = self._held
-        if not held:
-            return
-        self._held = []
-        if self._poll is not None and not self._poll.poll(0):
-            self.dropped_lines += len(held)
-            return
-        if self.dropped_lines:
-            held.insert(0, b'{"event":"log lines lost","lines":%d}' % self.dropped_lines)
-        held.append(b"")
-        try:
-            _write_all(self._fd, b"\n".join(held))
-        except OSError:
-            # A full disk or a broken pipe must not stop the service that is being logged.
-            self.dropped_lines += len(held) - 1
-        else:
-            self.dropped_lines = 0
-
-    log = debug = info = msg
-    warn = warning = error = critical = exception = fatal = msg_at_once
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    written = os.write(fd, data)
-    while written < len(data):
-        data = data[written:]
-        written = os.write(fd, data)
 
 
 def _make_header() -> Any:
