@@ -4,10 +4,11 @@ Commands are imported when they are run: `status` needs no event loop, `serve` n
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Final
+from typing import Final, TextIO
 
 from vastar_runtime._version import __version__
 from vastar_runtime.cli._target import load_from_options
@@ -39,6 +40,7 @@ environment (the command line outranks it, and it outranks the configuration fil
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status. `arguments` are the process's own by default."""
+    _open_closed_descriptors()
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -53,6 +55,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.ERROR
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
+
+
+def _open_closed_descriptors() -> None:
+    """Put /dev/null where a standard descriptor is closed.
+
+    Else the next file or socket gets its number, and whatever is printed goes into that.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # The lowest free number is what `open` gives, and this is it.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    # Python has None for a stream that was closed at its start, and prints to another instead.
+    if sys.stdout is None:
+        sys.stdout = _nowhere()
+    if sys.stderr is None:
+        sys.stderr = _nowhere()
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - open to the end
 
 
 def _fail(message: str, code: ExitCode) -> int:

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -194,3 +195,34 @@ def test_secrets_of_the_environment_are_not_logged(path: str) -> None:
     assert "upstream.test" in logged
     assert "XYZZYPLUGH" not in ready + logged + str(getattr(answer, "error_message", ""))
     assert os.path.basename(path) in ready  # noqa: PTH119 - it is text
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_closed_standard_descriptor_is_given_to_nobody_else(path: str, closed: str) -> None:
+    """Else the lock file or a socket would get its number, and whatever is printed."""
+    command = f'exec "$0" -m vastar_runtime serve --socket "$1" {closed}'
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", command, sys.executable, path], env=environment(),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        end_s = time.monotonic() + 20
+        while vastar("status", "--socket", path).returncode != 0:
+            assert process.poll() is None
+            assert time.monotonic() < end_s
+        files = [str(Path(f"/proc/{process.pid}/fd/{fd}").readlink()) for fd in range(3)]
+        assert files == [os.devnull] * 3
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_failure_with_standard_error_closed_does_not_go_to_standard_output(path: str) -> None:
+    command = 'exec "$0" -m vastar_runtime check-config --config "$1" 2>&-'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable, path], env=environment(),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
