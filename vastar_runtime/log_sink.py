@@ -35,7 +35,8 @@ class LineSink:
     A regular file is always writable, and gets what there is in one write. Anything else is asked
     before each piece of at most `select.PIPE_BUF` bytes, cut at line ends: one whose reader is gone
     or slow loses the piece. The descriptor is not made non-blocking, because that would hold for
-    every process that shares it.
+    every process that shares it. (A terminal promises room for no certain number of bytes: one
+    whose other end has stopped reading may still make a write wait.)
 
     A busy daemon logs a line per call, and a write costs more than making the line. So an event
     loop can have them held (`hold_lines`) and written together once a turn; a warning or worse is
