@@ -1,7 +1,8 @@
 """From an upstream's response to one whole answer: the body read, decoded and bounded.
 
 The pieces are kept as they come and never joined: the native answer sends them one behind
-another. A body is given up as soon as it is longer than an answer can be.
+another. A body is given up as soon as it is longer than an answer can be. Decoding and looking for
+events take time in proportion to what they read, so others get a turn in between.
 """
 
 from collections.abc import Iterable
@@ -21,6 +22,11 @@ __all__ = ["AnswerTooLarge", "collect", "discard", "header_values"]
 
 _DISCARDED_BYTES: Final = 64 * 1024
 _DISCARD_S: Final = 0.1
+_STEP_BYTES: Final = 64 * 1024
+_TURN_BYTES: Final = 256 * 1024
+"""Decoded before others get a turn: about a millisecond."""
+_EVENTS_COST: Final = 4
+"""Reading a byte of events takes several times as long as decoding it."""
 _DONE: Final = "[DONE]"
 _END_GRACE_S: Final = 0.005
 """Against a new TLS handshake for the next call, which costs ten times as much."""
@@ -81,25 +87,55 @@ async def _read_body(
     *,
     is_event_stream: bool,
 ) -> list[bytes]:
-    limit_bytes = call.max_payload_bytes
+    limit_bytes = call.max_answer_bytes
     done = _DoneDetector() if is_event_stream else None
+    turns = _Turns()
     pieces: list[bytes] = []
     total_bytes = 0
     while data := await response.read_some():
         call.received_bytes += len(data)
-        decoded: Iterable[bytes] = (data,) if decoder is None else decoder.decode(data)
-        for piece in decoded:
+        for piece in _steps(data, decoder, is_event_stream=is_event_stream):
             total_bytes += len(piece)
             if total_bytes > limit_bytes:
                 raise AnswerTooLarge
-            pieces.append(piece)
+            if piece:
+                pieces.append(piece)
             if done is not None and done.sees(piece):
                 await _await_end(response)
                 call.progress.completed = True  # for the caller this is the end
                 return pieces
+            if done is not None:
+                await turns.spent(len(piece) * _EVENTS_COST or _STEP_BYTES)
+            elif decoder is not None:
+                await turns.spent(len(piece) or _STEP_BYTES)
     if decoder is not None:
         decoder.finish()
     return pieces
+
+
+def _steps(
+    data: bytes, decoder: ContentDecoder | None, *, is_event_stream: bool
+) -> Iterable[bytes]:
+    """What `data` stands for, in pieces between which others may get a turn."""
+    if decoder is not None:
+        return decoder.decode(data)
+    if not is_event_stream or len(data) <= _STEP_BYTES:
+        return (data,)
+    return (data[at : at + _STEP_BYTES] for at in range(0, len(data), _STEP_BYTES))
+
+
+class _Turns:
+    """Lets the other tasks run, and the deadline strike, once per so much work."""
+
+    def __init__(self) -> None:
+        self._work_bytes = 0
+
+    async def spent(self, work_bytes: int) -> None:
+        """`work_bytes` more were worked through."""
+        self._work_bytes += work_bytes
+        if self._work_bytes >= _TURN_BYTES:
+            self._work_bytes = 0
+            await trio.lowlevel.checkpoint()
 
 
 async def _await_end(response: UpstreamResponse) -> None:

@@ -1,7 +1,10 @@
 """Content decoding: gzip, deflate and br, in steps of bounded size.
 
 A compressed body may stand for a thousand times its bytes, so a decoder is never asked for "all":
-each step yields at most 64 KiB, and the caller stops when it has had enough.
+each step yields at most 64 KiB, and the caller stops when it has had enough. Input that yields
+next to nothing (empty gzip members, padding inside a second coding) costs time all the same: it is
+bounded, and between the stages of a chain each step is told by an empty piece, so that the caller
+can let others run.
 """
 
 import zlib
@@ -14,6 +17,10 @@ _STEP_BYTES: Final = 64 * 1024
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZLIB_METHOD_DEFLATE: Final = 8
+_MAX_MEMBERS: Final = 1000
+"""Of one gzip body: 62 MiB in the 64 KiB blocks of a parallel compressor."""
+_MAX_BETWEEN_BYTES: Final = 64 * 1024 * 1024
+"""What one stage of a chain may hand to the next: six times the longest answer."""
 
 
 class BadContent(Exception):  # noqa: N818 - named by who is at fault: the upstream's content
@@ -24,7 +31,10 @@ class ContentDecoder(Protocol):
     """Decodes one coding."""
 
     def decode(self, data: bytes) -> Iterator[bytes]:
-        """What `data` yields, in pieces of bounded size. Raises BadContent."""
+        """What `data` yields, in pieces of bounded size. Raises BadContent.
+
+        An empty piece says that a step of up to 64 KiB was taken which may yield nothing.
+        """
 
     def finish(self) -> None:
         """The input is over. Raises BadContent when the coding was not."""
@@ -54,6 +64,8 @@ class _Zlib:
             if self._decompressor is None:
                 if self._members and not (data := data.lstrip(b"\0")):
                     return
+                if self._members == _MAX_MEMBERS:
+                    raise BadContent(f"the gzip body has more than {_MAX_MEMBERS} members")
                 bits = _GZIP if self._name == "gzip" else _deflate_bits(data)
                 self._decompressor = zlib.decompressobj(bits)
                 self._head = b""
@@ -132,10 +144,19 @@ class _Chain:
     def __init__(self, first: ContentDecoder, then: ContentDecoder) -> None:
         self._first = first
         self._then = then
+        self._between_bytes = 0
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         for piece in self._first.decode(data):
-            yield from self._then.decode(piece)
+            self._between_bytes += len(piece)
+            if self._between_bytes > _MAX_BETWEEN_BYTES:
+                raise BadContent(
+                    "the body is encoded several times and longer than "
+                    f"{_MAX_BETWEEN_BYTES} bytes in between"
+                )
+            yield b""
+            if piece:
+                yield from self._then.decode(piece)
 
     def finish(self) -> None:
         self._first.finish()

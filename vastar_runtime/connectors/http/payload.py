@@ -2,6 +2,10 @@
 
 JSON keys and their rules are those of the published runtime (PROTOCOL.md section 3) plus ours:
 `query`, `body_base64`, `follow_redirects`, `decode_content`. Unknown keys are ignored, as there.
+
+All of this runs between two turns of the event loop, with every other caller waiting. So what
+costs more than a look at each byte (`query`, a `body` that is no text) stays raw at first and is
+refused, not worked through, when it is too much.
 """
 
 import json
@@ -9,7 +13,7 @@ from base64 import b64decode
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import quote_plus
 
 import msgspec
 
@@ -34,6 +38,13 @@ METHODS: Final = frozenset(
 """IANA's method registry without CONNECT and PRI, which are no requests to a resource."""
 
 _MAX_TIMEOUT_MS: Final = 2**63
+_MAX_QUERY_BYTES: Final = 64 * 1024
+"""Encoded; as the limit of a whole URL."""
+_MAX_QUERY_JSON_BYTES: Final = 8 * _MAX_QUERY_BYTES
+"""Any query within the limit fits, also with every character as a \\u escape."""
+_MAX_BODY_JSON_BYTES: Final = 8 * 1024 * 1024
+_MAX_BODY_JSON_VALUES: Final = 500_000
+"""Commas and brackets; what a body costs to rewrite depends on its values more than its bytes."""
 
 
 class HttpCall(msgspec.Struct, frozen=True):
@@ -69,13 +80,17 @@ class _JsonPayload(msgspec.Struct):
     headers: dict[str, str] | None = None
     body: msgspec.Raw = msgspec.Raw()
     timeout_ms: int | None = None
-    query: dict[str, Any] | None = None
+    query: msgspec.Raw = msgspec.Raw()
     body_base64: str | None = None
     follow_redirects: bool | None = None
     decode_content: bool | None = None
 
 
 _JSON_DECODER: Final = msgspec.json.Decoder(_JsonPayload)
+_QUERY_DECODER: Final[msgspec.json.Decoder[dict[str, Any] | None]] = msgspec.json.Decoder(
+    dict[str, Any] | None
+)
+_SORTING_ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _TOO_DEEP: Final = "arrays and objects are nested too deeply"
 
 
@@ -114,8 +129,8 @@ def _parse_json(payload: Buffer) -> HttpCall:
             "number of milliseconds"
         )
     url = _required_url(fields.url)
-    if fields.query:
-        url = with_query(url, _encode_query(fields.query))
+    if query := _query(bytes(fields.query)):
+        url = with_query(url, _encode_query(query))
     return HttpCall(
         method=b"GET" if fields.method is None else _method(fields.method),
         url=url,
@@ -182,7 +197,7 @@ def _json_body(fields: _JsonPayload) -> bytes | None:
     try:
         if raw.startswith(b'"'):
             return msgspec.json.decode(raw, type=str).encode() or None
-        return _compact(str(raw, "utf-8"))
+        return _compact(raw)
     except UnicodeDecodeError as error:  # `msgspec.Raw` looks at the structure only
         raise InvalidCall(f"Invalid HTTP params: body: {error}") from None
     except RecursionError:
@@ -193,12 +208,20 @@ def _json_body(fields: _JsonPayload) -> bytes | None:
         ) from None
 
 
-def _compact(text: str) -> bytes:
-    """The JSON `text` without blanks, keys sorted."""
-    value = json.loads(text)
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+def _compact(raw: bytes) -> bytes:
+    """The JSON `raw` without blanks, keys sorted."""
+    if len(raw) > _MAX_BODY_JSON_BYTES:
+        raise _body_too_large(f"{_MAX_BODY_JSON_BYTES} bytes")
+    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > _MAX_BODY_JSON_VALUES:
+        raise _body_too_large(f"{_MAX_BODY_JSON_VALUES} commas and opening brackets")
+    return _SORTING_ENCODER.encode(msgspec.json.decode(raw))
+
+
+def _body_too_large(limit: str) -> InvalidCall:
+    return InvalidCall(
+        f"Invalid HTTP params: body is JSON of more than {limit}; send it as text (a JSON string), "
+        "as body_base64 or in the native form"
+    )
 
 
 def _decode_base64(text: str) -> bytes:
@@ -208,10 +231,27 @@ def _decode_base64(text: str) -> bytes:
         raise InvalidCall("Invalid HTTP params: body_base64 is not base64 (RFC 4648)") from None
 
 
+def _query(raw: bytes) -> dict[str, Any] | None:
+    """The `query` object, or None where there is none."""
+    if not raw:
+        return None
+    if len(raw) > _MAX_QUERY_JSON_BYTES:
+        raise _query_too_long()
+    try:
+        return _QUERY_DECODER.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        problem, _, path = str(error).partition(" - at `$")
+        raise InvalidCall(f"Invalid HTTP params: {problem} - at `$.query{path or '`'}") from None
+    except RecursionError:
+        raise InvalidCall(f"Invalid HTTP params: query: {_TOO_DEEP}") from None
+
+
 def _encode_query(query: dict[str, Any]) -> str:
     """`application/x-www-form-urlencoded`; a list repeats its key, null leaves it out."""
-    pairs: list[tuple[str, str]] = []
+    pairs: list[str] = []
+    left_bytes = _MAX_QUERY_BYTES
     for key, value in query.items():
+        name = quote_plus(key)
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, (dict, list)):
                 raise InvalidCall(
@@ -219,5 +259,17 @@ def _encode_query(query: dict[str, Any]) -> str:
                     "true, false or a list of these"
                 )
             if item is not None:
-                pairs.append((key, item if isinstance(item, str) else json.dumps(item)))
-    return urlencode(pairs)
+                text = item if isinstance(item, str) else json.dumps(item)
+                pair = f"{name}={quote_plus(text)}"
+                left_bytes -= len(pair) + 1
+                if left_bytes < 0:
+                    raise _query_too_long()
+                pairs.append(pair)
+    return "&".join(pairs)
+
+
+def _query_too_long() -> InvalidCall:
+    return InvalidCall(
+        f"Invalid HTTP params: query is longer than {_MAX_QUERY_BYTES} bytes when encoded; "
+        "send what is longer in the body"
+    )

@@ -53,7 +53,7 @@ class Response:
 
 def call() -> Call:
     deadline = Deadline(trio.current_time() + 30, 30, Limit.DEFAULT)
-    return Call(request(1), Caller(), deadline, LIMIT_BYTES + 512)
+    return Call(request(1), Caller(), deadline, LIMIT_BYTES)
 
 
 async def collected(made: Call, response: Response, *, decode_content: bool = True) -> bytes:
@@ -119,6 +119,65 @@ async def test_done_in_a_compressed_stream(autojump_clock):
         b"data: x\n\ndata: [DONE]\n\n"
     )
     assert trio.current_time() < 0.01
+
+
+class Neighbour(trio.abc.Instrument):
+    """Counts the turns of the event loop, in each of which every other caller is served."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.turns += 1
+
+
+async def turns_of(response: Response, limit_bytes: int = 1 << 24) -> int:
+    deadline = Deadline(trio.current_time() + 30, 30, Limit.DEFAULT)
+    made = Call(request(1), Caller(), deadline, limit_bytes)
+    neighbour = Neighbour()
+    trio.lowlevel.add_instrument(neighbour)
+    try:
+        await collected(made, response)
+    finally:
+        trio.lowlevel.remove_instrument(neighbour)
+    return neighbour.turns
+
+
+def encoded(body: bytes) -> Response:
+    return Response(gzip.compress(body, 1), headers=[(b"content-encoding", b"gzip")])
+
+
+async def test_others_get_a_turn_once_per_256_kib_decoded(autojump_clock):
+    assert 32 <= await turns_of(encoded(bytes(8 << 20))) <= 36
+    assert await turns_of(encoded(bytes(1000))) <= 3
+
+
+async def test_others_get_a_turn_while_padding_between_codings_yields_nothing(autojump_clock):
+    padded = gzip.compress(b"hi") + bytes(16 << 20)
+    twice = Response(gzip.compress(padded, 1), headers=[(b"content-encoding", b"gzip, gzip")])
+    assert 60 <= await turns_of(twice) <= 70
+
+
+@pytest.mark.parametrize("line", [b"\r", b"data:\r\n\r\n"])
+async def test_others_get_a_turn_once_per_64_kib_of_events(line, autojump_clock):
+    stream = line * ((1 << 20) // len(line))
+    assert 15 <= await turns_of(Response(stream, headers=[EVENTS])) <= 20
+
+
+async def test_a_body_that_is_only_passed_on_costs_no_turns(autojump_clock):
+    assert await turns_of(Response(bytes(8 << 20))) <= 3
+
+
+async def test_the_deadline_strikes_in_the_middle_of_a_long_chunk(autojump_clock):
+    class Received(Response):
+        async def read_some(self) -> bytes:
+            return self.steps.pop(0) if self.steps else b""  # type: ignore[return-value]
+
+    whole = encoded(bytes(8 << 20))
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await turns_of(Received(*whole.steps, headers=whole.headers))
+    assert scope.cancelled_caught
 
 
 async def test_discarding_reads_a_short_body_and_leaves_a_long_or_a_slow_one(autojump_clock):

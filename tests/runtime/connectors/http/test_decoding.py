@@ -158,6 +158,44 @@ def test_a_later_member_that_breaks_is_told_and_never_left_out():
             decoded(["gzip"], first + bytes(second[:cut]), bytes(second[cut:]))
 
 
+def test_a_gzip_body_of_very_many_members_is_refused_at_the_bound():
+    member = gzip.compress(b"")
+    assert decoded(["gzip"], gzip.compress(b"a") * 1000 + bytes(9)) == b"a" * 1000
+    for chunks in ([member * 1001], [member] * 1001, [member * 1000, b"", member]):
+        with pytest.raises(BadContent, match="the gzip body has more than 1000 members"):
+            decoded(["gzip"], *chunks)
+
+
+def test_members_inside_a_second_coding_are_refused_having_taken_one_step():
+    encoded = gzip.compress(gzip.compress(b"") * 200_000)
+    decoder = decoder_for(["gzip", "gzip"])
+    assert decoder is not None
+    steps = []
+    with pytest.raises(BadContent, match="members"):
+        steps.extend(decoder.decode(encoded))
+    assert len(steps) <= 1
+
+
+@pytest.mark.parametrize("inner", ["gzip", "deflate"])
+def test_padding_inside_a_second_coding_is_told_in_steps_and_bounded(inner):
+    compressor = zlib.compressobj(1, zlib.DEFLATED, 31)
+    padding = bytes(1 << 20)
+    parts = [compressor.compress(ENCODE[inner](b"hi"))]
+    parts += [compressor.compress(padding) for _ in range(65)]
+    encoded = b"".join([*parts, compressor.flush()])
+    decoder = decoder_for([inner, "gzip"])
+    assert decoder is not None
+    steps: list[bytes] = []
+    with pytest.raises(BadContent) as caught:
+        for piece in decoder.decode(encoded):
+            steps.append(piece)  # noqa: PERF402 - what came before the refusal counts
+    assert b"".join(steps) == b"hi"
+    assert 1000 <= len(steps) <= 1030
+    assert str(caught.value) == (
+        "the body is encoded several times and longer than 67108864 bytes in between"
+    )
+
+
 def test_rubbish_behind_a_br_body_is_told_in_the_same_piece_and_in_a_later_one():
     encoded = brotli.compress(b"abc")
     for chunks in ([encoded + b"junk"], [encoded, b"junk"]):
