@@ -96,7 +96,11 @@ def _serve(options: argparse.Namespace) -> ExitCode:
 
 
 def _check_config(options: argparse.Namespace) -> ExitCode:
-    print(render(load_from_options(options), explain=options.explain), end="")
+    loaded = load_from_options(options)
+    from vastar_runtime.assembly import refuse_unusable  # noqa: PLC0415 - as above
+
+    refuse_unusable(loaded.config, os.environ)
+    print(render(loaded, explain=options.explain), end="")
     return ExitCode.OK
 
 

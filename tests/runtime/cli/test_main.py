@@ -226,3 +226,11 @@ def test_a_failure_with_standard_error_closed_does_not_go_to_standard_output(pat
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("command", ["serve", "check-config"])
+def test_a_proxy_variable_that_is_none_is_refused_with_its_name(command, tmp_path):
+    done = vastar(command, "--socket", str(tmp_path / "x.sock"), HTTP_PROXY="foo://127.0.0.1:1")
+    assert done.returncode == 2
+    assert done.stderr.startswith("vastar: proxies: HTTP_PROXY is no proxy URL")
+    assert "Traceback" not in done.stderr
