@@ -25,8 +25,9 @@ _DISCARD_S: Final = 0.1
 _STEP_BYTES: Final = 64 * 1024
 _TURN_BYTES: Final = 256 * 1024
 """Decoded before others get a turn: about a millisecond."""
-_EVENTS_COST: Final = 4
-"""Reading a byte of events takes several times as long as decoding it."""
+_EVENTS_STEP_BYTES: Final = 16 * 1024
+_EVENTS_COST: Final = 16
+"""Reading a byte of events takes so many times as long as decoding one, at worst."""
 _DONE: Final = "[DONE]"
 _END_GRACE_S: Final = 0.005
 """Against a new TLS handshake for the next call, which costs ten times as much."""
@@ -88,40 +89,28 @@ async def _read_body(
     is_event_stream: bool,
 ) -> list[bytes]:
     limit_bytes = call.max_answer_bytes
-    done = _DoneDetector() if is_event_stream else None
     turns = _Turns()
+    done = _DoneDetector(turns) if is_event_stream else None
     pieces: list[bytes] = []
     total_bytes = 0
     while data := await response.read_some():
         call.received_bytes += len(data)
-        for piece in _steps(data, decoder, is_event_stream=is_event_stream):
+        decoded: Iterable[bytes] = (data,) if decoder is None else decoder.decode(data)
+        for piece in decoded:
             total_bytes += len(piece)
             if total_bytes > limit_bytes:
                 raise AnswerTooLarge
             if piece:
                 pieces.append(piece)
-            if done is not None and done.sees(piece):
+            if decoder is not None:
+                await turns.spent(len(piece) or _STEP_BYTES)
+            if done is not None and await done.sees(piece):
                 await _await_end(response)
                 call.progress.completed = True  # for the caller this is the end
                 return pieces
-            if done is not None:
-                await turns.spent(len(piece) * _EVENTS_COST or _STEP_BYTES)
-            elif decoder is not None:
-                await turns.spent(len(piece) or _STEP_BYTES)
     if decoder is not None:
         decoder.finish()
     return pieces
-
-
-def _steps(
-    data: bytes, decoder: ContentDecoder | None, *, is_event_stream: bool
-) -> Iterable[bytes]:
-    """What `data` stands for, in pieces between which others may get a turn."""
-    if decoder is not None:
-        return decoder.decode(data)
-    if not is_event_stream or len(data) <= _STEP_BYTES:
-        return (data,)
-    return (data[at : at + _STEP_BYTES] for at in range(0, len(data), _STEP_BYTES))
 
 
 class _Turns:
@@ -150,11 +139,21 @@ async def _await_end(response: UpstreamResponse) -> None:
 class _DoneDetector:
     """Looks for the `[DONE]` event with which OpenAI-shaped streams end."""
 
-    def __init__(self) -> None:
+    def __init__(self, turns: _Turns) -> None:
         self._events: SSEDecoder | None = SSEDecoder()
+        self._turns = turns
 
-    def sees(self, data: bytes) -> bool:
+    async def sees(self, data: bytes) -> bool:
         """Whether `data` completed the event."""
+        for at in range(0, len(data), _EVENTS_STEP_BYTES):
+            step = data[at : at + _EVENTS_STEP_BYTES]
+            if self._sees_now(step):
+                return True
+            if self._events is not None:
+                await self._turns.spent(len(step) * _EVENTS_COST)
+        return False
+
+    def _sees_now(self, data: bytes) -> bool:
         if self._events is None:
             return False
         try:
