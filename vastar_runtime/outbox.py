@@ -27,6 +27,7 @@ from vastar_client.wire import (
 from vastar_client.wire.codec import buffers_bytes
 from vastar_client.wire.messages import Buffer
 from vastar_runtime.logs import get_logger
+from vastar_runtime.outcomes import too_large
 from vastar_runtime.transport.channel import Channel
 
 __all__ = ["CallerNotReadingError", "Outbox"]
@@ -66,7 +67,8 @@ class Outbox:
         self._connection = connection
         self._max_queued_bytes = max_queued_bytes
         self._stall_timeout_s = stall_timeout_s
-        self._queue: deque[Message] = deque()
+        # Each with its weight.
+        self._queue: deque[tuple[Message, int]] = deque()
         self._queued_bytes = 0
         self._writing = False
         self._wake: trio.Event | None = None
@@ -95,8 +97,9 @@ class Outbox:
         self._put(message)
 
     def _put(self, message: Message) -> None:
-        self._queue.append(message)
-        self._queued_bytes += _weight_bytes(message)
+        weight_bytes = _weight_bytes(message)
+        self._queue.append((message, weight_bytes))
+        self._queued_bytes += weight_bytes
         if self._wake is not None:
             self._wake.set()
 
@@ -143,8 +146,8 @@ class Outbox:
         weight_bytes = 0
         buffers: list[Buffer] = []
         while self._queue and weight_bytes < _BATCH_BYTES:
-            message = self._queue.popleft()
-            weight_bytes += _weight_bytes(message)
+            message, message_bytes = self._queue.popleft()
+            weight_bytes += message_bytes
             buffers += self._encode(message)
         return weight_bytes, buffers
 
@@ -152,7 +155,7 @@ class Outbox:
         try:
             return self._connection.send(message)
         except FrameTooLongError as error:
-            text = f"response exceeds the frame limit of {error.limit_bytes} bytes: use streaming"
+            text = too_large(error.limit_bytes).message
             # The call's own line said SUCCESS: its length is known only here.
             _log.warning("answer too long", request_id=getattr(message, "request_id", 0))
         except LocalProtocolError:

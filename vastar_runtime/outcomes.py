@@ -14,7 +14,7 @@ import msgspec
 from vastar_client.wire.enums import Disposition, PayloadFormat
 from vastar_client.wire.messages import Buffer
 
-__all__ = ["Disposition", "Failure", "FailureKind", "Outcome", "Reply"]
+__all__ = ["Disposition", "Failure", "FailureKind", "Outcome", "Reply", "too_large"]
 
 
 class FailureKind(Enum):
@@ -81,3 +81,11 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 Outcome: TypeAlias = Reply | Failure
+
+
+def too_large(limit_bytes: int) -> Failure:
+    """The failure of an answer that does not fit into a frame of `limit_bytes`."""
+    return Failure(
+        FailureKind.TOO_LARGE,
+        f"response exceeds the frame limit of {limit_bytes} bytes: use streaming",
+    )

@@ -25,7 +25,6 @@ from vastar_client.wire import (
     Connection,
     CreditUpdate,
     Disposition,
-    ErrorClass,
     ExecuteRequest,
     ExecuteResponse,
     Goaway,
@@ -354,7 +353,7 @@ def _final(request: ExecuteRequest, answer: ExecuteResponse) -> Message:
         return answer
     return StreamEnd(
         request_id=answer.request_id,
-        error_class=ErrorClass(answer.error_class),
+        error_class=answer.error_class,
         error_message=answer.error_message,
         disposition=answer.disposition,
         retry_after_ms=answer.retry_after_ms,

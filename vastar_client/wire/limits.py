@@ -20,9 +20,6 @@ MAX_REQUEST_FRAME_BYTES: Final = 64 * 1024 * 1024
 MAX_FLATBUFFER_BYTES: Final = 2**31 - 1
 """FlatBuffers offsets are signed 32-bit numbers."""
 
-MAX_TABLE_DEPTH: Final = 8
-"""Nested tables and vectors of tables below a root; our deepest message uses 2."""
-
 MAX_HEADER_PAIRS: Final = 4096
 """KeyValue pairs in one message: far above what a 64 KiB header block can hold in practice."""
 

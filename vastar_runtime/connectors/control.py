@@ -30,8 +30,6 @@ class ControlConnector:
         available_credits: calls that one connection may have in flight.
     """
 
-    name = "vastar"
-
     def __init__(
         self,
         state: RuntimeState,

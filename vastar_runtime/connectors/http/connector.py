@@ -30,7 +30,7 @@ from vastar_runtime.connectors.http.payload import HttpCall, parse_payload
 from vastar_runtime.connectors.http.redirects import REDIRECTS, redirected
 from vastar_runtime.connectors.http.target import Target, parse_target, resolve_location
 from vastar_runtime.connectors.http.tracing import trace_header
-from vastar_runtime.outcomes import Failure, FailureKind, Outcome
+from vastar_runtime.outcomes import Failure, FailureKind, Outcome, too_large
 from vastar_runtime.transport.errors import TransportError
 from vastar_runtime.transport.messages import Body, UpstreamRequest
 from vastar_runtime.transport.progress import Progress
@@ -68,8 +68,6 @@ class _TooManyRedirects(Exception):  # noqa: N818 - never leaves this module
 class HttpConnector:
     """Operation `request` of connector `http` (any operation name, as published)."""
 
-    name = "http"
-
     def __init__(
         self, upstreams: Upstreams, settings: HttpSettings, random_u64: Callable[[], int]
     ) -> None:
@@ -100,10 +98,7 @@ class HttpConnector:
                 f"last one from {call.origin}",
             )
         except AnswerTooLarge:
-            return Failure(
-                FailureKind.TOO_LARGE,
-                f"response exceeds the frame limit of {call.max_answer_bytes} bytes: use streaming",
-            )
+            return too_large(call.max_answer_bytes)
         except LocalProtocolError as error:
             return Failure(
                 FailureKind.UPSTREAM_PERMANENT,
