@@ -5,7 +5,7 @@ import trio
 import trio.testing
 
 from tests.support.client_calls import URL, assert_nothing_is_left, connected, echo, link_of
-from tests.support.client_streams import Wrapped
+from tests.support.client_streams import recording_dial
 from vastar_client.async_client import AsyncRuntimeClient
 from vastar_client.config import RuntimeConfig
 from vastar_client.errors import (
@@ -104,11 +104,7 @@ async def test_the_late_answer_of_a_cancelled_call_is_dropped(autojump_clock):
 
 async def test_a_cancelled_caller_never_cuts_a_frame(autojump_clock):
     fake = FakeRuntime(echo)
-    streams = []
-
-    async def dial():
-        streams.append(Wrapped(await fake.dial()))
-        return streams[-1]
+    dial, streams = recording_dial(fake)
 
     async with AsyncRuntimeClient(dial=dial) as client:
         await connected(client)
@@ -160,11 +156,7 @@ async def test_the_257th_call_waits_for_its_turn(autojump_clock):
 async def test_a_cancelled_health_check_does_not_shift_the_answers_of_later_ones(autojump_clock):
     """Health answers carry no id: their order is all that tells them apart."""
     fake = FakeRuntime(echo)
-    streams = []
-
-    async def dial():
-        streams.append(Wrapped(await fake.dial()))
-        return streams[-1]
+    dial, streams = recording_dial(fake)
 
     async with AsyncRuntimeClient(dial=dial) as client:
         await connected(client)

@@ -5,7 +5,7 @@ import trio
 import trio.testing
 
 from tests.support.client_calls import URL, assert_nothing_is_left, connected, echo
-from tests.support.client_streams import Wrapped, scripted
+from tests.support.client_streams import Wrapped, recording_dial, scripted
 from vastar_client.async_client import AsyncRuntimeClient
 from vastar_client.errors import (
     ConnectionClosed,
@@ -54,11 +54,7 @@ async def test_a_call_that_was_not_written_yet_fails_as_not_sent(autojump_clock)
 
 async def test_a_failed_write_ends_the_connection_even_when_reading_hangs(autojump_clock):
     fake = FakeRuntime(echo)
-    streams = []
-
-    async def dial():
-        streams.append(Wrapped(await fake.dial()))
-        return streams[-1]
+    dial, streams = recording_dial(fake)
 
     async with AsyncRuntimeClient(dial=dial) as client:
         await connected(client)
@@ -108,11 +104,7 @@ async def test_a_runtime_without_health_checks_says_so(autojump_clock):
 
 async def test_frames_that_are_ready_together_leave_in_one_write(autojump_clock):
     fake = FakeRuntime(echo)
-    streams = []
-
-    async def dial():
-        streams.append(Wrapped(await fake.dial()))
-        return streams[-1]
+    dial, streams = recording_dial(fake)
 
     async with AsyncRuntimeClient(dial=dial) as client:
         await connected(client)
@@ -124,11 +116,7 @@ async def test_frames_that_are_ready_together_leave_in_one_write(autojump_clock)
 async def test_a_large_body_is_not_copied(autojump_clock):
     body = bytes(1_000_000)
     fake = FakeRuntime(echo)
-    streams = []
-
-    async def dial():
-        streams.append(Wrapped(await fake.dial()))
-        return streams[-1]
+    dial, streams = recording_dial(fake)
 
     async with AsyncRuntimeClient(dial=dial) as client:
         assert (await client.put(URL, data=body)).body == body
@@ -139,11 +127,7 @@ async def test_a_large_body_is_not_copied(autojump_clock):
 async def test_calls_given_up_while_the_runtime_reads_nothing_leave_no_bodies(autojump_clock):
     """A runtime that is stopped would otherwise fill its clients with bodies that nobody wants."""
     fake = FakeRuntime(echo)
-    streams = []
-
-    async def dial():
-        streams.append(Wrapped(await fake.dial()))
-        return streams[-1]
+    dial, streams = recording_dial(fake)
 
     async with AsyncRuntimeClient(dial=dial) as client:
         await connected(client)

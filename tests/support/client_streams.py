@@ -1,12 +1,14 @@
 """Byte streams that record, block or break what a client sends."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import anyio
 from anyio.abc import ByteStream
 
-__all__ = ["Wrapped", "scripted"]
+from vastar_client.testing import FakeRuntime
+
+__all__ = ["Wrapped", "recording_dial", "scripted"]
 
 
 class Wrapped(ByteStream):
@@ -38,6 +40,17 @@ class Wrapped(ByteStream):
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {}
+
+
+def recording_dial(fake: FakeRuntime) -> tuple[Callable[[], Awaitable[Wrapped]], list[Wrapped]]:
+    """A dial function to `fake`, and the streams that it has opened so far."""
+    streams: list[Wrapped] = []
+
+    async def dial() -> Wrapped:
+        streams.append(Wrapped(await fake.dial()))
+        return streams[-1]
+
+    return dial, streams
 
 
 def scripted(*chunks: bytes) -> Callable[[], Any]:
