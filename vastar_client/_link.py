@@ -117,7 +117,7 @@ class Link:
             except (VastarError, OSError, ValueError) as error:
                 self._last_error = error
             ceiling_s = min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2.0**failures)
-            failures = min(failures + 1, 16)
+            failures = min(failures + 1, _MAX_DOUBLINGS)
             await anyio.sleep(random.random() * ceiling_s)  # noqa: S311  # jitter is no secret
 
     def _announce(self) -> None:

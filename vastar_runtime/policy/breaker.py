@@ -26,6 +26,7 @@ from typing import Final, TypeAlias
 import attrs
 from attrs.validators import ge, gt, le, optional
 
+from vastar_runtime.policy.backoff import doubled_s
 from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.verdicts import Refused, Scope
 from vastar_runtime.policy.window import RollingWindow
@@ -159,9 +160,6 @@ _CLOSED: Final = State.CLOSED
 _SUCCESS: Final = Evidence.SUCCESS
 _NO_ANSWER: Final = Evidence.NO_ANSWER
 _FAILED: Final = frozenset({Evidence.FAILURE, Evidence.NO_ANSWER})
-
-_DOUBLINGS: Final = 64
-"""More than any pair of times needs, and floats do not overflow."""
 
 
 @attrs.define(init=False, eq=False)
@@ -321,8 +319,8 @@ class Breaker:
 
     def _open(self, why: Change, now_s: float, random_ratio: float) -> Transition:
         settings = self._settings
-        doubled_s = settings.open_s * 2.0 ** min(self._openings, _DOUBLINGS)
-        open_s = min(settings.open_max_s, doubled_s) * (1 + random_ratio) / 2
+        longest_s = doubled_s(settings.open_s, self._openings, settings.open_max_s)
+        open_s = longest_s * (1 + random_ratio) / 2
         self._openings += 1
         self._open_until_s = now_s + open_s
         return self._change(why, open_s)

@@ -12,6 +12,7 @@ from typing import Final
 import attrs
 from attrs.validators import ge, gt
 
+from vastar_runtime.policy.backoff import doubled_s
 from vastar_runtime.policy.breaker import Evidence
 from vastar_runtime.policy.classify import Meaning
 from vastar_runtime.policy.modes import Mode
@@ -20,9 +21,6 @@ from vastar_runtime.policy.verdicts import Refused, Scope
 __all__ = ["Cooldown", "CooldownSettings"]
 
 _ANSWERED: Final = frozenset({Evidence.SUCCESS, Evidence.ANSWERED})
-
-_DOUBLINGS: Final = 64
-"""More than any pair of times needs, and floats do not overflow."""
 
 
 @attrs.frozen
@@ -112,5 +110,5 @@ class Cooldown:
         if retry_after_s is not None:
             hinted_s = min(settings.hinted_max_s, retry_after_s)
             return hinted_s * (1 + settings.jitter_ratio * random_ratio)
-        doubled_s = settings.base_s * 2.0 ** min(self._in_a_row - 1, _DOUBLINGS)
-        return min(settings.unhinted_max_s, doubled_s) * (1 + random_ratio) / 2
+        rest_s = doubled_s(settings.base_s, self._in_a_row - 1, settings.unhinted_max_s)
+        return rest_s * (1 + random_ratio) / 2
