@@ -26,6 +26,7 @@ from attrs.validators import ge, gt, instance_of, le
 
 from vastar_runtime.policy.concurrency import Bulkhead, ConcurrencySettings, Key
 from vastar_runtime.policy.fair_queue import FairQueue, Place
+from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.verdicts import Refused, Scope
 
 __all__ = ["Admission", "AdmissionSettings", "Admitted", "Decision", "Queued"]
@@ -46,6 +47,7 @@ class AdmissionSettings:
     """How many at once, and how many in line.
 
     Attributes:
+        mode: how far its verdicts reach; for the driver, the machine itself does not ask.
         concurrency: places; its `max_in_runtime` is the runtime's.
         max_waiting_per_tenant: in line, calls and streams apart; 0 = refuse at once.
         tenant_weight: turns of a tenant for each one of others.
@@ -55,6 +57,7 @@ class AdmissionSettings:
         ValueError: a number is out of range; the message names it.
     """
 
+    mode: Mode = Mode.ENFORCE
     concurrency: ConcurrencySettings = attrs.field(factory=ConcurrencySettings)
     max_waiting_per_tenant: int = attrs.field(
         default=1000, validator=[instance_of(int), ge(0), le(1_000_000)]
@@ -235,7 +238,7 @@ def _line_up(lane: _Lane, queued: Queued, full: Scope) -> Queued | Refused:
     retry_after_s = _retry_after_s(lane, queued, settings)
     of = f"{_NAMES[full]} has as many {'streams' if queued.is_stream else 'calls'} as it may"
     if not most:
-        return Refused("concurrency limit", full, retry_after_s, of)
+        return Refused("bulkhead", full, retry_after_s, of)
     return Refused(
         "queue", Scope.TENANT, retry_after_s, f"{of}, and {most} of the tenant are in line"
     )

@@ -19,6 +19,7 @@ import attrs
 from attrs.validators import ge, le
 
 from vastar_runtime.policy.aimd import Aimd, AimdSettings
+from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.rate_headers import Hint, Unit
 from vastar_runtime.policy.verdicts import Refused, Scope
 
@@ -30,10 +31,12 @@ class HeaderSettings:
     """How far to trust what an upstream tells.
 
     Attributes:
+        mode: how far its verdicts reach; for the driver, the machine itself does not ask.
         max_wait_s: what it tells beyond this is not waited for but refused.
         aimd: what a 429 does.
     """
 
+    mode: Mode = Mode.ENFORCE
     max_wait_s: float = attrs.field(default=120.0, validator=[ge(0.0), le(86400.0)])
     aimd: AimdSettings = attrs.field(factory=AimdSettings)
 
@@ -131,7 +134,7 @@ class HeaderLearning:
                 if at_s <= min(give_up_at_s, now_s + self._settings.max_wait_s):
                     return WaitUntil(at_s)
                 reason = f"the upstream has too few {unit.value} left for {at_s - now_s:.0f} s"
-                return Refused("learned limit", Scope.ORIGIN, at_s - now_s, reason)
+                return Refused("learned_limit", Scope.ORIGIN, at_s - now_s, reason)
         self._requests += 1
         self._tokens += tokens
         return Go(self._requests, self._tokens, tokens)

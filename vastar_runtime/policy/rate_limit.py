@@ -29,6 +29,7 @@ from typing import Final, TypeAlias
 import attrs
 from attrs.validators import ge, gt, instance_of, le, optional
 
+from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.verdicts import Refused, Scope
 
 __all__ = ["Allowed", "RateLimitSettings", "RateLimiter", "Verdict", "Waiting"]
@@ -49,6 +50,7 @@ class RateLimitSettings:
         max_waiting: how many may wait in line; 0 = none waits.
         scope: whose limit it is, for refusals.
         policy: how refusals name it.
+        mode: how far its verdicts reach; for the driver, the machine itself does not ask.
 
     Raises:
         ValueError: a number is out of range; the message names it.
@@ -61,7 +63,8 @@ class RateLimitSettings:
     )
     max_waiting: int = attrs.field(default=1000, validator=[instance_of(int), ge(0)])
     scope: Scope = attrs.field(default=Scope.ORIGIN, validator=instance_of(Scope))
-    policy: str = "rate limit"
+    policy: str = "rate_limit"
+    mode: Mode = Mode.ENFORCE
     interval_s: float = attrs.field(init=False)
     burst_s: float = attrs.field(init=False)
     tolerance_s: float = attrs.field(init=False)

@@ -44,7 +44,7 @@ class TokenLimitSettings:
     @classmethod
     def per_minute(cls, tokens: int) -> "TokenLimitSettings":
         """`tokens` per minute, with all other numbers at their defaults."""
-        return cls(RateLimitSettings(limit=tokens, period_s=60.0, policy="token limit"))
+        return cls(RateLimitSettings(limit=tokens, period_s=60.0, policy="token_limit"))
 
 
 class TokenLimiter(RateLimiter):

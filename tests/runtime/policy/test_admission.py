@@ -144,7 +144,7 @@ def test_with_no_line_it_refuses_at_once_and_says_what_is_full(held, key, scope,
         admit(admission, other, is_stream=True)
     refused = admission.try_admit(0.0, key, True)
     assert refused == Refused(
-        "concurrency limit", scope, 2.5, f"{who} has as many streams as it may"
+        "bulkhead", scope, 2.5, f"{who} has as many streams as it may"
     )
 
 

@@ -61,7 +61,7 @@ def test_a_cost_takes_as_many_and_zero_takes_none():
 def test_what_costs_more_than_ever_is_there_is_refused_for_good():
     refused = RateLimiter(TEN).decide(0.0, 11)
     assert refused == Refused(
-        "rate limit", Scope.ORIGIN, None, "11 at once is more than the 10 ever (10 per 1 s)"
+        "rate_limit", Scope.ORIGIN, None, "11 at once is more than the 10 ever (10 per 1 s)"
     )
 
 

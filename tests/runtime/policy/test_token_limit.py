@@ -83,7 +83,7 @@ def test_a_call_too_large_for_ever_is_refused_for_good_and_a_large_one_waits():
     limiter = limiter_of()
     refused = limiter.reserve(0.0, LlmRequest(0, 2000), FOREVER_S)
     assert isinstance(refused, Refused)
-    assert (refused.policy, refused.retry_after_s) == ("token limit", None)
+    assert (refused.policy, refused.retry_after_s) == ("token_limit", None)
     limiter.reserve(0.0, LlmRequest(0, 1000), FOREVER_S)
     waiting = limiter.reserve(0.0, LlmRequest(0, 500), FOREVER_S)
     assert isinstance(waiting, Waiting)

@@ -7,9 +7,9 @@ from vastar_runtime.policy.verdicts import Refused, Scope
 
 
 def test_a_refusal_says_who_and_when_and_cannot_be_changed():
-    refused = Refused("rate limit", Scope.TENANT, 1.5, "too many")
+    refused = Refused("rate_limit", Scope.TENANT, 1.5, "too many")
     assert (refused.policy, refused.scope.value, refused.retry_after_s) == (
-        "rate limit",
+        "rate_limit",
         "tenant",
         1.5,
     )

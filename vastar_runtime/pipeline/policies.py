@@ -1,0 +1,110 @@
+"""What holds for one call: the settings of every policy, merged, and the gates of their modes.
+
+Shape: one frozen value for each combination of configured places (defaults, tenant, workspace,
+origin), made by whoever reads the configuration and shared by all calls of that combination; a
+`PolicyBook` looks it up. Numbers belong to a machine and come from the merge of its own key: the
+breaker that all tenants share at an origin is not bent by the settings of one of them. The mode
+belongs to the call and comes from the merge of all its places: so a tenant can have a policy off,
+or only observed, beside others for whom it is enforced.
+"""
+
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+import attrs
+
+from vastar_runtime.policy.admission import AdmissionSettings
+from vastar_runtime.policy.breaker import BreakerSettings
+from vastar_runtime.policy.cooldown import CooldownSettings
+from vastar_runtime.policy.header_learning import HeaderSettings
+from vastar_runtime.policy.hedging import HedgeSettings
+from vastar_runtime.policy.modes import Gate, Mode
+from vastar_runtime.policy.rate_limit import RateLimitSettings
+from vastar_runtime.policy.retry import RetrySettings
+from vastar_runtime.policy.retry_quota import QuotaSettings
+from vastar_runtime.policy.token_limit import TokenLimitSettings
+
+__all__ = ["POLICIES", "CallPolicies", "Gates", "LimitSettings", "PolicyBook"]
+
+POLICIES: Final = (
+    "bulkhead",
+    "retry",
+    "retry_quota",
+    "hedging",
+    "learned_limit",
+    "rate_limit",
+    "token_limit",
+    "cooldown",
+    "circuit_breaker",
+)
+"""Every policy that has a mode, as refusals, metrics and `status` name it."""
+
+
+@attrs.frozen
+class LimitSettings:
+    """The configured limits that share one bucket; None = not limited.
+
+    Attributes:
+        requests: calls in a time.
+        tokens: LLM tokens in a time.
+    """
+
+    requests: RateLimitSettings | None = None
+    tokens: TokenLimitSettings | None = None
+
+
+@attrs.frozen
+class CallPolicies:
+    """The settings of every policy for one combination of places; defaults are DEFAULTS.md's.
+
+    Attributes:
+        admission: bulkhead and queue.
+        breaker: for the breakers of the origin and of the tenant at it.
+        limits: of one (tenant, workspace, origin).
+        workspace_limits, tenant_limits: of all calls of a workspace, of a tenant.
+        origin_limits: of all calls to an origin, whoever makes them.
+        attempt_timeout_s: for one attempt, from its connection to response headers; None is off.
+    """
+
+    admission: AdmissionSettings = attrs.field(factory=AdmissionSettings)
+    retry: RetrySettings = attrs.field(factory=RetrySettings)
+    retry_quota: QuotaSettings = attrs.field(factory=QuotaSettings)
+    hedging: HedgeSettings = attrs.field(factory=HedgeSettings)
+    header_learning: HeaderSettings = attrs.field(factory=HeaderSettings)
+    limits: LimitSettings = LimitSettings()
+    workspace_limits: LimitSettings = LimitSettings()
+    tenant_limits: LimitSettings = LimitSettings()
+    origin_limits: LimitSettings = LimitSettings()
+    cooldown: CooldownSettings = attrs.field(factory=CooldownSettings)
+    breaker: BreakerSettings = attrs.field(factory=BreakerSettings)
+    attempt_timeout_s: float | None = None
+
+
+class PolicyBook(Protocol):
+    """Where the merged settings are looked up, for calls and for the machines they share."""
+
+    def of(
+        self, tenant: str | None = None, workspace: str | None = None, origin: str | None = None
+    ) -> CallPolicies:
+        """The settings of a place; None leaves that level out. The same object for the same places.
+
+        Args:
+            tenant: its name.
+            workspace: its name; only with a tenant.
+            origin: `scheme://host`, with `:port` where it is not the scheme's own.
+        """
+
+
+class Gates:
+    """One gate for each policy and mode: what became of all verdicts, in counts."""
+
+    def __init__(self) -> None:
+        self._gates = {(policy, mode): Gate(mode) for policy in POLICIES for mode in Mode}
+
+    def of(self, policy: str, mode: Mode) -> Gate:
+        """The gate that verdicts of `policy` pass through under `mode`."""
+        return self._gates[policy, mode]
+
+    def __iter__(self) -> Iterator[tuple[str, Gate]]:
+        """Each policy with each of its gates."""
+        return ((policy, gate) for (policy, _), gate in self._gates.items())
