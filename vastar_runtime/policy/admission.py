@@ -47,23 +47,23 @@ class AdmissionSettings:
     """How many at once, and how many in line.
 
     Attributes:
-        mode: how far its verdicts reach; for the driver, the machine itself does not ask.
         concurrency: places; its `max_in_runtime` is the runtime's.
         max_waiting_per_tenant: in line, calls and streams apart; 0 = refuse at once.
         tenant_weight: turns of a tenant for each one of others.
         first_retry_after_s: told to those refused before anybody left the queue.
+        mode: how far its verdicts reach; for the driver, the machine itself does not ask.
 
     Raises:
         ValueError: a number is out of range; the message names it.
     """
 
-    mode: Mode = Mode.ENFORCE
     concurrency: ConcurrencySettings = attrs.field(factory=ConcurrencySettings)
     max_waiting_per_tenant: int = attrs.field(
         default=1000, validator=[instance_of(int), ge(0), le(1_000_000)]
     )
     tenant_weight: int = attrs.field(default=1, validator=[instance_of(int), ge(1), le(1000)])
     first_retry_after_s: float = attrs.field(default=1.0, validator=[gt(0.0), le(60.0)])
+    mode: Mode = Mode.ENFORCE
 
 
 @attrs.define(eq=False)

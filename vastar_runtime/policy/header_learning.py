@@ -31,14 +31,14 @@ class HeaderSettings:
     """How far to trust what an upstream tells.
 
     Attributes:
-        mode: how far its verdicts reach; for the driver, the machine itself does not ask.
         max_wait_s: what it tells beyond this is not waited for but refused.
         aimd: what a 429 does.
+        mode: how far its verdicts reach; for the driver, the machine itself does not ask.
     """
 
-    mode: Mode = Mode.ENFORCE
     max_wait_s: float = attrs.field(default=120.0, validator=[ge(0.0), le(86400.0)])
     aimd: AimdSettings = attrs.field(factory=AimdSettings)
+    mode: Mode = Mode.ENFORCE
 
 
 @attrs.define(eq=False)
