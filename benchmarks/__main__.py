@@ -20,8 +20,8 @@ from benchmarks._report import Options, Report
 
 __all__ = ["BENCHMARKS", "SCRIPTS", "main"]
 
-BENCHMARKS: Final = ("closed_loop", "pipelining", "memory")
-"""Modules with a `SUMMARY` and a `run(Options) -> Report`."""
+BENCHMARKS: Final = ("closed_loop", "pipelining", "memory", "noisy_neighbour")
+"""Modules with a `SUMMARY` and a `run(Options) -> Report`, and maybe `OPTIONS` of their own."""
 _FAR_TOO_MUCH: Final = 1_000_000
 
 
@@ -58,24 +58,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         print(f"no benchmark {unknown[0]!r}: one of {', '.join(known)}, or all", file=sys.stderr)
         return 2
-    measured = Options(
-        seconds=options.seconds or Options().seconds,
-        rounds=options.rounds or Options().rounds,
-        pin=options.pin,
-    )
     reports: list[Report] = []
     failed = False
     for name in names:
         if name in SCRIPTS:
             failed |= _run_script(name, options) != 0
             continue
-        report: Report = import_module(f"benchmarks.{name}").run(measured)
+        module = import_module(f"benchmarks.{name}")
+        report: Report = module.run(_measured(getattr(module, "OPTIONS", Options()), options))
         print(*report.lines(), sep="\n", flush=True)
         reports.append(report)
         failed |= not all(claim.held for claim in report.claims)
     if options.json is not None:
         options.json.write_bytes(msgspec.json.encode(_Written(reports)) + b"\n")
     return 1 if failed else 0
+
+
+def _measured(defaults: Options, given: argparse.Namespace) -> Options:
+    """What was given, and the benchmark's own defaults for the rest."""
+    names = Options.__struct_fields__
+    said = {name: vars(given)[name] for name in names if vars(given)[name] is not None}
+    return msgspec.structs.replace(defaults, **said)
 
 
 def _list() -> None:
@@ -103,10 +106,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", metavar="NAME", help="which; all; none lists them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the reports here too")
     parser.add_argument(
-        "--seconds", type=_positive(float), metavar="S", help="counted time of one run (2)"
+        "--seconds", type=_positive(float), metavar="S", help="counted time of one run"
     )
     parser.add_argument(
-        "--rounds", type=_positive(int), metavar="N", help="how often contestants take turns (5)"
+        "--rounds", type=_positive(int), metavar="N", help="how often contestants take turns"
     )
     parser.add_argument(
         "--pin", action="store_true", help="a core of its own for the measured process"

@@ -33,7 +33,16 @@ from vastar_client.wire import (
     encode_http_request,
 )
 
-__all__ = ["Link", "LoadSpec", "Template", "WrongAnswer", "answer_fields", "sample_of"]
+__all__ = [
+    "Link",
+    "LoadSpec",
+    "Template",
+    "WrongAnswer",
+    "answer_fields",
+    "check_answer",
+    "decoded_answer",
+    "sample_of",
+]
 
 _U32_BE = Struct(">I")
 _U32 = Struct("<I")
@@ -72,12 +81,12 @@ class WrongAnswer(Exception):  # noqa: N818 - what happened
 class Template:
     """A request frame with room for an id."""
 
-    def __init__(self, url: str, *, json_payload: bool = False) -> None:
+    def __init__(self, url: str, *, json_payload: bool = False, tenant: str = "default") -> None:
         native = b"".join(encode_http_request(HttpRequest(url)))
         published = msgspec.json.encode({"method": "GET", "url": url})
         request = ExecuteRequest(
             request_id=_MARK_ID,
-            tenant_id="default",
+            tenant_id=tenant,
             connector_name="http",
             operation="request",
             payload=published if json_payload else native,
@@ -139,14 +148,15 @@ class Link:
                 raise WrongAnswer(_told(data[at:end]))
             waits_ns.append(now_ns - self._sent_at_ns.pop(request_id))
             if not request_id % _DECODED_EVERY or request_id == 1:
-                _check(data[at:end])
+                check_answer(data[at:end])
             count += 1
             at = end
         self._rest = data[at:]
         return count
 
 
-def _decoded(frame: bytes) -> ExecuteResponse:
+def decoded_answer(frame: bytes) -> ExecuteResponse:
+    """The answer in a frame, read by the codec."""
     connection = Connection(Role.CLIENT)
     connection.receive_data(frame)
     message = connection.next_event()
@@ -156,13 +166,13 @@ def _decoded(frame: bytes) -> ExecuteResponse:
 
 
 def _told(frame: bytes) -> str:
-    answer = _decoded(frame)
+    answer = decoded_answer(frame)
     return f"{ErrorClass(answer.error_class).name}: {answer.error_message}"
 
 
-def _check(frame: bytes) -> None:
+def check_answer(frame: bytes) -> None:
     """Read every field of an answer; the body must be the upstream's."""
-    payload = _decoded(frame).payload
+    payload = decoded_answer(frame).payload
     assert isinstance(payload, memoryview)
     if bytes(payload[:1]) == b"{":
         fields = msgspec.json.decode(payload)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import closed_loop, memory, pipelining
+from benchmarks import _open_loop, closed_loop, memory, noisy_neighbour, pipelining
 from benchmarks._load import Link, Template, WrongAnswer, answer_fields, sample_of
+from benchmarks._open_loop import Generator, OpenSpec, schedule_s
 from benchmarks._report import Claim, Options, Report, shown
 from benchmarks._upstream import SMALL_BODY, Peer
 from vastar_client.wire import (
@@ -106,6 +107,74 @@ def test_a_sample_tells_rates_and_percentiles() -> None:
     assert sample.cpu_us == pytest.approx(10.0)
 
 
+def open_spec(path: str = "", **fields: object) -> OpenSpec:
+    given = {"calls_per_s": 50.0, "connections": 1, "begin_at_s": 0.0, "warm_s": 1.0, **fields}
+    url = "http://127.0.0.1:1/small"
+    return OpenSpec(path, url, "quiet", seconds=9.0, seed=1, **given)  # type: ignore[arg-type]
+
+
+def test_an_open_loop_draws_its_times_before_by_seed() -> None:
+    times_s = schedule_s(open_spec())
+    assert times_s == schedule_s(open_spec()) == sorted(times_s)
+    assert len(times_s) == pytest.approx(500, rel=0.2)
+    assert times_s[0] > 0
+    assert times_s[-1] < 10
+
+
+@pytest.fixture
+def open_load(tmp_path: Path):
+    """A generator of four calls, of which three are due, and the runtime's end of its line."""
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        load = Generator(open_spec(path), [0.0, 1.0, 2.0, 1e9])
+        accepted, _ = listener.accept()
+        with accepted, load.lines[0].socket:
+            yield load, accepted
+
+
+def test_an_open_loop_sends_what_is_due_and_counts_from_its_set_time(open_load) -> None:
+    load, runtime = open_load
+    load.send_due(2.5)
+    received = Connection(Role.RUNTIME)
+    received.receive_data(runtime.recv(65_536))
+    sent = [received.next_event() for _ in range(3)]
+    assert [call.request_id for call in sent] == [1, 2, 3]
+    assert {call.tenant_id for call in sent} == {"quiet"}
+    assert min(load.late_s[:3]) > 0
+    assert load.late_s[3] == 0
+    refused = answer(2, error_class=ErrorClass.RATE_LIMITED, error_message="full")
+    runtime.sendall(good_answer(1) + refused)
+    load.take(load.lines[0], 7.0)
+    assert load.waits_s == [7.0, 6.0, -1.0, -1.0]
+    assert load.refusals == {1: ErrorClass.RATE_LIMITED}
+    sample = _open_loop.sample_of(open_spec(warm_s=0.0), [0.0, 1.0, 2.0, 1e9], load, 0.5)
+    assert (sample.calls, sample.answered, sample.refused) == (4, 1, {"RATE_LIMITED": 1})
+    assert (sample.p50_us, sample.p99_us) == (7e6, 7e6)
+
+
+def test_an_open_loop_refuses_a_second_answer(open_load) -> None:
+    load, runtime = open_load
+    load.send_due(2.5)
+    runtime.sendall(good_answer(1) + good_answer(1))
+    with pytest.raises(WrongAnswer):
+        load.take(load.lines[0], 7.0)
+
+
+def test_an_open_loop_keeps_what_the_socket_has_no_room_for(open_load) -> None:
+    load, runtime = open_load
+    line = load.lines[0]
+    assert not line.send(bytes(10_000_000))
+    assert not line.send(b"end")
+    received = bytearray()
+    while len(received) < 10_000_003:
+        received += runtime.recv(1_000_000)
+        line.flush()
+    assert received.endswith(b"\0end")
+    assert not line.unsent
+
+
 def test_the_upstream_answers_heads_in_pieces_and_swallows_bodies() -> None:
     peer = Peer(socket.socket())
     with peer.socket:
@@ -157,6 +226,26 @@ def test_the_command_exits_by_its_claims(tmp_path: Path, monkeypatch: pytest.Mon
     assert json.loads(path.read_bytes())["reports"][0]["claims"][0]["measured"] == 1.0
     claims.append(Claim("d", 3.0, 2.0, at_most=True))
     assert command.main(["memory"]) == 1
+
+
+def test_options_come_from_the_benchmark_where_none_are_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Options] = []
+    monkeypatch.setattr(memory, "OPTIONS", Options(seconds=7.0, rounds=9), raising=False)
+    monkeypatch.setattr(memory, "run", lambda options: seen.append(options) or Report("m", []))
+    command.main(["memory"])
+    command.main(["memory", "--rounds", "2", "--pin"])
+    assert seen == [Options(seconds=7.0, rounds=9), Options(seconds=7.0, rounds=2, pin=True)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="figures come from /proc")
+def test_the_neighbours_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noisy_neighbour, "WARM_S", 0.2)
+    report = noisy_neighbour.run(Options(seconds=0.5, rounds=1))
+    assert [row["who"] for row in report.rows] == ["quiet", "quiet", "noisy", "quiet", "noisy"]
+    assert all(row["answered"] for row in report.rows)
 
 
 @pytest.mark.slow
