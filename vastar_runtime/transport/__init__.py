@@ -9,9 +9,15 @@ async with await transport.request(("tenant", "workspace"), request, progress) a
 """
 
 from vastar_runtime.transport.channel import Channel, SocketChannel, StreamChannel
-from vastar_runtime.transport.client import HttpTransport, PoolStatus
+from vastar_runtime.transport.client import HttpTransport, Place, PoolStatus
 from vastar_runtime.transport.dialing import AddressCheck, Scope
-from vastar_runtime.transport.errors import BodyTooLarge, ChannelStalled, TransportError
+from vastar_runtime.transport.errors import (
+    BodyTooLarge,
+    ChannelStalled,
+    FaultKind,
+    LocalFault,
+    TransportError,
+)
 from vastar_runtime.transport.messages import Body, Buffer, Headers, Origin, UpstreamRequest
 from vastar_runtime.transport.network import Address, Network, SystemNetwork
 from vastar_runtime.transport.progress import Phase, Progress
@@ -31,11 +37,14 @@ __all__ = [
     "Buffer",
     "Channel",
     "ChannelStalled",
+    "FaultKind",
     "Headers",
     "HttpTransport",
+    "LocalFault",
     "Network",
     "Origin",
     "Phase",
+    "Place",
     "PoolStatus",
     "Progress",
     "ProxySettings",

@@ -1,8 +1,10 @@
-"""The transport as its callers see it: one call, `HttpTransport.request`.
+"""The transport as its callers see it: `acquire` a place in the pool, then `exchange` in it.
 
 It joins the pool's decisions with the dialer's and the connections' I/O. There is no task and no
 cancel scope per request: a request runs in its caller's task, and its caller's deadline cancels it.
-Every way out of `request` but the response gives the slot back; the response does it later.
+The two steps are apart so that a limit can be put on the second alone: waiting for a connection is
+not the upstream's fault. Between them the caller holds the `Place`, and gives back what it does not
+use; every way out of `exchange` but the response gives it back, and the response does it later.
 """
 
 import os
@@ -13,7 +15,7 @@ import msgspec
 import trio
 
 from vastar_runtime.transport.dialing import AddressCheck, Dialer, Scope
-from vastar_runtime.transport.errors import TransportError
+from vastar_runtime.transport.errors import FaultKind, TransportError
 from vastar_runtime.transport.http1 import Http1Connection
 from vastar_runtime.transport.messages import Origin, UpstreamRequest
 from vastar_runtime.transport.network import Network, SystemNetwork
@@ -23,7 +25,7 @@ from vastar_runtime.transport.proxy import ProxyTable
 from vastar_runtime.transport.response import UpstreamResponse
 from vastar_runtime.transport.settings import RouteSettings, TransportSettings
 
-__all__ = ["HttpTransport", "PoolStatus"]
+__all__ = ["HttpTransport", "Place", "PoolStatus"]
 
 _IDEMPOTENT = {b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"}
 """RFC 9110, 9.2.2."""
@@ -45,6 +47,25 @@ class PoolStatus(msgspec.Struct, frozen=True):
     busy: int
     idle: int
     waiting: int
+
+
+class Place(msgspec.Struct, eq=False):
+    """A place in the pool that one exchange may use: a connection, or leave to open one.
+
+    Attributes:
+        scope, origin, route: whom it is for.
+        slot: what is held, until it is taken.
+    """
+
+    scope: Scope
+    origin: Origin
+    route: RouteSettings | None
+    slot: Slot[Http1Connection] | None
+
+    def take(self) -> Slot[Http1Connection] | None:
+        """What is held, which from then on is the taker's; `None` when it was taken before."""
+        slot, self.slot = self.slot, None
+        return slot
 
 
 class HttpTransport:
@@ -92,25 +113,72 @@ class HttpTransport:
         *,
         route: RouteSettings | None = None,
     ) -> UpstreamResponse:
-        """Send a request and return when the head of its response is there.
-
-        Args:
-            scope: (tenant, workspace); connections are never shared between scopes.
-            request: what to send.
-            progress: a new one; tells how far it got, also after a cancellation.
-            route: TLS and proxies other than the transport's own.
+        """`acquire`, then `exchange`: for whoever has nothing to do in between.
 
         Raises:
             TransportError: there is no response.
         """
+        place = await self.acquire(scope, request.origin, progress, route=route)
+        return await self.exchange(place, request, progress)
+
+    async def acquire(
+        self,
+        scope: Scope,
+        origin: Origin,
+        progress: Progress,
+        *,
+        route: RouteSettings | None = None,
+    ) -> Place:
+        """Wait for a place in the pool. `exchange` in it, or `release` it.
+
+        Args:
+            scope: (tenant, workspace); connections are never shared between scopes.
+            origin: where the request will go.
+            progress: a new one; tells how far the call got, also after a cancellation.
+            route: TLS and proxies other than the transport's own.
+
+        Raises:
+            TransportError: the transport was closed.
+        """
         progress.phase = Phase.POOL
-        self._refuse_closed(request.origin, progress)
-        bucket = self._pool.bucket((scope, request.origin, route))
+        self._refuse_closed(origin, progress)
+        bucket = self._pool.bucket((scope, origin, route))
         slot = self._pool.take(bucket)
         if slot is None:
-            slot = await self._queue(bucket, request.origin, progress)
+            slot = await self._queue(bucket, origin, progress)
         self._busy.add(slot)
+        return Place(scope, origin, route, slot)
+
+    def release(self, place: Place) -> None:
+        """Give back a place that is not used. Does nothing when it was used or given back."""
+        slot = place.take()
+        if slot is None:
+            return
+        self._busy.discard(slot)
+        if self._closed or self._living(slot) is None:
+            self._pool.discard(slot)
+        else:
+            self._put_back(slot, slot.idle_since_s)
+
+    async def exchange(
+        self, place: Place, request: UpstreamRequest, progress: Progress
+    ) -> UpstreamResponse:
+        """Send a request and return when the head of its response is there.
+
+        Args:
+            place: taken over, whatever comes of it.
+            request: what to send, to the origin that the place is for.
+            progress: the one given to `acquire`.
+
+        Raises:
+            TransportError: there is no response.
+        """
+        slot = place.take()
+        assert slot is not None, "a place serves one exchange"
+        scope, route = place.scope, place.route
         try:
+            assert request.origin == place.origin, "a place serves its own origin"
+            self._refuse_closed(place.origin, progress)
             connection = self._living(slot)
             if connection is None:
                 connection = await self._open(slot, scope, request.origin, route, progress)
@@ -134,7 +202,7 @@ class HttpTransport:
 
     def _refuse_closed(self, origin: Origin, progress: Progress) -> None:
         if self._closed:
-            raise TransportError.at(progress, origin.address, "the transport was closed")
+            raise _was_closed(origin, progress)
 
     async def _queue(
         self, bucket: Bucket[Http1Connection], origin: Origin, progress: Progress
@@ -150,7 +218,7 @@ class HttpTransport:
         await trio.lowlevel.wait_task_rescheduled(leave)
         progress.queued_us = round((trio.current_time() - started_s) * 1e6)
         if waiter.slot is None:
-            raise TransportError.at(progress, origin.address, "the transport was closed")
+            raise _was_closed(origin, progress)
         return waiter.slot
 
     def _living(self, slot: Slot[Http1Connection]) -> Http1Connection | None:
@@ -211,7 +279,10 @@ class HttpTransport:
         ):
             self._pool.discard(slot)
             return
-        self._pool.release(slot, now_s)
+        self._put_back(slot, now_s)
+
+    def _put_back(self, slot: Slot[Http1Connection], idle_since_s: float) -> None:
+        self._pool.release(slot, idle_since_s)
         if not self._idle_appeared.is_set():
             self._idle_appeared.set()
 
@@ -259,6 +330,11 @@ class HttpTransport:
 
 def _wake(waiter: Waiter[Http1Connection]) -> None:
     trio.lowlevel.reschedule(cast("trio.lowlevel.Task", waiter.tag))
+
+
+def _was_closed(origin: Origin, progress: Progress) -> TransportError:
+    words = "the transport was closed"
+    return TransportError.at(progress, origin.address, words, kind=FaultKind.LOCAL)
 
 
 def _may_resend(request: UpstreamRequest, progress: Progress) -> bool:

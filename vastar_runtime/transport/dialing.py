@@ -4,13 +4,20 @@
 call's `Progress`; every foreign exception becomes a `TransportError` here.
 """
 
+import ssl
 from collections.abc import Callable, Sequence
 
 import attrs
 import trio
 
 from vastar_runtime.transport.channel import Channel
-from vastar_runtime.transport.errors import TransportError, reason
+from vastar_runtime.transport.errors import (
+    FaultKind,
+    LocalFault,
+    TransportError,
+    fault_kind,
+    reason,
+)
 from vastar_runtime.transport.messages import Headers, Origin
 from vastar_runtime.transport.network import Address, Network
 from vastar_runtime.transport.progress import Phase, Progress
@@ -25,7 +32,10 @@ Scope = tuple[str, str]
 """(tenant, workspace) on whose behalf a call is made."""
 
 AddressCheck = Callable[[Scope, Origin, str], None]
-"""Called with each numeric address that is about to be connected to; raises to forbid it."""
+"""Called with each numeric address that is about to be connected to; raises to forbid it.
+
+Whatever it raises forbids. The words of a `LocalFault` reach the caller, of others only the type.
+"""
 
 
 @attrs.frozen
@@ -48,8 +58,8 @@ class Dialer:
     Args:
         settings: the time limit and the stagger of happy eyeballs.
         network: lookups and connections.
-        check_address: asked before each connection to an upstream's own address. What it raises
-            reaches the caller as it is, when no other address is left. Not asked about proxies.
+        check_address: asked before each connection to an upstream's own address; the call fails
+            when no other address is left. Not asked about proxies.
     """
 
     def __init__(
@@ -79,12 +89,13 @@ class Dialer:
                 if proxy is None:
                     return await self._direct(scope, origin, tls, progress)
                 return await self._through(scope, origin, proxy, tls, progress)
-        except (OSError, UnicodeError, trio.BrokenResourceError) as error:
-            raise self._error(progress, origin, proxy, reason(error)) from error
+        except (OSError, UnicodeError, trio.BrokenResourceError, LocalFault) as error:
+            kind = fault_kind(error, progress.phase)
+            raise self._error(progress, origin, proxy, reason(error), kind) from error
         except ProxyFailure as error:
-            raise self._error(progress, origin, proxy, str(error)) from error
+            raise self._error(progress, origin, proxy, str(error), FaultKind.CONNECT) from error
         cause = f"timed out after {limit_s:g} s"
-        raise self._error(progress, origin, proxy, cause, timed_out=True)
+        raise self._error(progress, origin, proxy, cause, FaultKind.CONNECT, timed_out=True)
 
     @staticmethod
     def _error(
@@ -92,12 +103,13 @@ class Dialer:
         origin: Origin,
         proxy: Proxy | None,
         cause: str,
+        kind: FaultKind,
         *,
         timed_out: bool = False,
     ) -> TransportError:
         if progress.phase is Phase.PROXY and proxy is not None:
             cause = f"{proxy.address}: {cause}"
-        return TransportError.at(progress, origin.address, cause, timed_out=timed_out)
+        return TransportError.at(progress, origin.address, cause, kind=kind, timed_out=timed_out)
 
     async def _direct(
         self, scope: Scope, origin: Origin, tls: TlsSettings, progress: Progress
@@ -122,12 +134,12 @@ class Dialer:
         for address in found:
             try:
                 self._check_address(scope, origin, address.ip)
-            except Exception as error:  # noqa: BLE001 - the check's own, raised again below
+            except Exception as error:  # noqa: BLE001 - the check's own: whatever it is forbids
                 refusal = error
             else:
                 allowed.append(address)
         if refusal is not None and not allowed:
-            raise refusal
+            raise LocalFault(reason(refusal)) from refusal
         return _interleaved(allowed)
 
     async def _through(
@@ -144,7 +156,7 @@ class Dialer:
         channel = await self._connect_any(_interleaved(found))
         try:
             if proxy.scheme == "https":
-                channel = await start_tls(channel, self._contexts.get(tls), proxy.host)
+                channel = await start_tls(channel, self._context(tls), proxy.host)
             if origin.scheme == "http" and not proxy.is_socks:
                 progress.connect_us = _since_us(started_s)
                 return Line(channel, f"http://{origin.authority}".encode(), proxy.headers)
@@ -163,12 +175,18 @@ class Dialer:
         progress.phase = Phase.TLS
         started_s = trio.current_time()
         try:
-            channel = await start_tls(channel, self._contexts.get(tls), origin.host)
+            channel = await start_tls(channel, self._context(tls), origin.host)
         except BaseException:
             channel.abort()
             raise
         progress.tls_us = _since_us(started_s)
         return channel
+
+    def _context(self, tls: TlsSettings) -> ssl.SSLContext:
+        try:
+            return self._contexts.get(tls)
+        except OSError as error:  # of our own files
+            raise LocalFault(reason(error)) from error
 
     async def _connect_any(self, addresses: Sequence[Address]) -> Channel:
         """Connect to the first address that answers (RFC 8305, section 5).

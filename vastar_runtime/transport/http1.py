@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import trio
 
 from vastar_runtime.transport.channel import Channel
-from vastar_runtime.transport.errors import InvalidResponse, TransportError, reason
+from vastar_runtime.transport.errors import InvalidResponse, TransportError, fault_kind, reason
 from vastar_runtime.transport.messages import Buffer, Headers, Origin, UpstreamRequest
 from vastar_runtime.transport.parser import ResponseParser
 from vastar_runtime.transport.progress import Phase, Progress
@@ -202,16 +202,18 @@ class Http1Connection:
             raise self._broken from cause
 
     def _error(self, cause: Exception) -> TransportError:
-        return TransportError.at(self._progress, self._origin.address, reason(cause))
+        progress = self._progress
+        kind = fault_kind(cause, progress.phase)
+        return TransportError.at(progress, self._origin.address, reason(cause), kind=kind)
 
-    async def read_body(self) -> None:
-        """Receive until `parser.body` holds something or the response is complete.
+    async def read_more(self) -> None:
+        """Receive once more; what there is of the body then is in `parser.body`.
+
+        Only while the response is not complete.
 
         Raises:
             TransportError: the body cannot be had whole; pieces received before the fault are in
                 `parser.body` all the same.
         """
-        parser = self.parser
         self._progress.phase = Phase.BODY
-        while not parser.body and not parser.complete:
-            await self._pull()
+        await self._pull()

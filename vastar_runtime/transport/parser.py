@@ -11,7 +11,7 @@ off at `head_limit_bytes`; the same bound holds for one chunk header with its ex
 
 import httptools
 
-from vastar_runtime.transport.errors import InvalidResponse
+from vastar_runtime.transport.errors import InvalidResponse, ResponseCutShort
 from vastar_runtime.transport.messages import Headers
 
 __all__ = ["ResponseParser"]
@@ -140,12 +140,12 @@ class ResponseParser:
         """Take the end of the stream.
 
         Raises:
-            InvalidResponse: the response was not whole; the text says how far it got.
+            ResponseCutShort: the response was not whole; the text says how far it got.
         """
         if self.complete:
             return
         if not self.head_complete:
-            raise InvalidResponse(
+            raise ResponseCutShort(
                 "closed inside the response head"
                 if self._head_bytes
                 else "closed before the response"
@@ -156,7 +156,7 @@ class ResponseParser:
             return
         length = framing.get(b"content-length")
         of = "" if length is None else f" of {int(length)}"
-        raise InvalidResponse(f"response cut short: {self.body_bytes}{of} bytes")
+        raise ResponseCutShort(f"response cut short: {self.body_bytes}{of} bytes")
 
     # The names below are httptools' own.
 

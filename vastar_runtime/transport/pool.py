@@ -42,7 +42,7 @@ class Slot(Generic[ConnectionT]):
     Attributes:
         bucket: the key it counts for.
         connection: `None` until its holder has opened it.
-        idle_since_s: when it was released last.
+        idle_since_s: when its connection was used last.
     """
 
     bucket: "Bucket[ConnectionT]"
@@ -98,7 +98,7 @@ class Pool(Generic[ConnectionT]):
         self._open = 0
         self._tickets = 0
         self._buckets: dict[Hashable, Bucket[ConnectionT]] = {}
-        # Over all keys, the one released longest ago first.
+        # Over all keys, the one given back longest ago first.
         self._idle: OrderedDict[Slot[ConnectionT], None] = OrderedDict()
         self._starved: OrderedDict[Bucket[ConnectionT], None] = OrderedDict()
 
@@ -184,8 +184,13 @@ class Pool(Generic[ConnectionT]):
         self._note_starved(bucket)
         self._forget_if_empty(bucket)
 
-    def release(self, slot: Slot[ConnectionT], now_s: float) -> None:
-        """Give back a slot whose connection can serve again."""
+    def release(self, slot: Slot[ConnectionT], idle_since_s: float) -> None:
+        """Give back a slot whose connection can serve again.
+
+        Args:
+            slot: held.
+            idle_since_s: now; if it was not used, what it had: unused time goes on counting.
+        """
         bucket = slot.bucket
         if self._starved:
             turn = next(iter(self._starved))
@@ -195,7 +200,7 @@ class Pool(Generic[ConnectionT]):
         if bucket.waiters:
             self._serve(bucket, slot)
         else:
-            slot.idle_since_s = now_s
+            slot.idle_since_s = idle_since_s
             bucket.idle.append(slot)
             self._idle[slot] = None
 
@@ -223,6 +228,7 @@ class Pool(Generic[ConnectionT]):
 
     def sweep(self, now_s: float, *, idle_timeout_s: float, max_age_s: float) -> float | None:
         """Close idle connections that are too old; when to come again, `None` = nothing is idle."""
+        due_s: float | None = None
         for slot in [*self._idle]:
             connection = slot.connection
             idle_over = now_s - slot.idle_since_s >= idle_timeout_s
@@ -230,8 +236,9 @@ class Pool(Generic[ConnectionT]):
                 del self._idle[slot]
                 slot.bucket.idle.remove(slot)
                 self._close(slot)
-        oldest = next(iter(self._idle), None)
-        return None if oldest is None else oldest.idle_since_s + idle_timeout_s
+            elif due_s is None or slot.idle_since_s + idle_timeout_s < due_s:
+                due_s = slot.idle_since_s + idle_timeout_s
+        return due_s
 
     def close(self) -> None:
         """Close every idle connection and wake every waiter, without a slot."""

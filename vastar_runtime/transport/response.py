@@ -2,7 +2,7 @@
 
 A response holds its connection until its body has been received to the end, which for a small one
 is before the reader has even seen the head. Whoever leaves earlier closes the connection: half-read
-ones are never used again.
+ones are never used again. Who may want the body later, and not the connection, keeps it (`keep`).
 """
 
 from collections.abc import Callable
@@ -29,6 +29,7 @@ class UpstreamResponse:
     """
 
     __slots__ = (
+        "_aborted",
         "_body",
         "_connection",
         "_failure",
@@ -55,6 +56,7 @@ class UpstreamResponse:
         self.trailers: Headers = parser.trailers
         self._body = parser.body
         self._failure: TransportError | None = None
+        self._aborted = False
         self._slot = slot
         self._give_back = give_back
         self._connection: Http1Connection | None = connection
@@ -72,6 +74,11 @@ class UpstreamResponse:
         """Whether nothing is left on the connection; received pieces may still wait here."""
         return self._connection is None
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether all that there will be of the body is here, read or not: `keep` would be idle."""
+        return self._connection is None and not self._aborted
+
     async def read_some(self) -> bytes:
         """The next piece of the body, at least one byte; `b""` at its end.
 
@@ -88,21 +95,26 @@ class UpstreamResponse:
         return data
 
     async def _fill(self) -> bool:
-        connection = self._connection
-        if connection is None:
-            if self._failure is not None:
+        while not self._body:
+            connection = self._connection
+            if connection is not None:
+                await self._receive(connection)
+            elif self._failure is not None:
                 raise self._failure
-            return False
+            else:
+                return False
+        return True
+
+    async def _receive(self, connection: Http1Connection) -> None:
+        # Once. A failure is the end, and is told behind what came before it.
         try:
-            await connection.read_body()
+            await connection.read_more()
         except TransportError as error:
             self._failure = error
             self._end()
-            if not self._body:
-                raise
-        if connection.parser.complete:
-            self._end()
-        return bool(self._body)
+        else:
+            if connection.parser.complete:
+                self._end()
 
     async def read_all(self, max_bytes: int | None = None) -> bytes:
         """The rest of the body.
@@ -125,15 +137,47 @@ class UpstreamResponse:
 
     def _refuse_over(self, max_bytes: int) -> None:
         """Do not wait for a body that already says it is too long."""
-        if self._connection is None:
-            return
+        if self._connection is not None and self._declared_bytes() > max_bytes:
+            self.abort()
+            raise BodyTooLarge(max_bytes)
+
+    def _declared_bytes(self) -> int:
+        """How long the body says it is, the part read already included; 0 when it does not say."""
         for name, value in self.headers:
-            if name == b"content-length" and int(value) > max_bytes:
-                self.abort()
-                raise BodyTooLarge(max_bytes)
+            if name == b"content-length":
+                return int(value)
+        return 0
+
+    async def keep(self, max_bytes: int) -> bool:
+        """Receive the rest of the body into the response, to be read later; free the connection.
+
+        Cancelling loses nothing: what came so far can be read, the rest be received, or all left.
+
+        Args:
+            max_bytes: how much of the body the response may hold unread.
+
+        Returns:
+            Whether the response can still be read. If not, its body is longer, and it was aborted.
+            What could not be had whole is kept as far as it came: reading raises behind it.
+        """
+        connection = self._connection
+        held_bytes = sum(map(len, self._body))
+        if connection is not None:
+            parser = connection.parser
+            delivered_bytes = parser.body_bytes - held_bytes
+            if self._declared_bytes() - delivered_bytes > max_bytes:
+                held_bytes = max_bytes + 1  # as it says; not waited for
+            while self._connection is not None and held_bytes <= max_bytes:
+                await self._receive(connection)
+                held_bytes = parser.body_bytes - delivered_bytes
+        if held_bytes > max_bytes:
+            self.abort()
+            return False
+        return True
 
     def abort(self) -> None:
         """Let go of the response, whatever is left of it. Never waits; may be called again."""
+        self._aborted = True
         self._body.clear()
         self._end()
 

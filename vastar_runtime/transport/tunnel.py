@@ -4,6 +4,9 @@ CONNECT goes through httpcore's HTTP/1.1 connection and stream interface, SOCKS5
 which only knows the messages: where each ends on the wire is worked out here. Both packages are
 imported on first use, as most runtimes have no proxy. Every failure is a `ProxyFailure` with words
 that hold neither credentials nor anything that the proxy sent besides its status code.
+
+Where the proxy's rules or its users' list say no (403, 407, their like in SOCKS5), it is a
+`LocalFault`: that comes of our settings, says nothing of the upstream, and is the same next time.
 """
 
 import ssl
@@ -12,6 +15,7 @@ import typing
 import trio
 
 from vastar_runtime.transport.channel import Channel
+from vastar_runtime.transport.errors import LocalFault
 from vastar_runtime.transport.messages import Origin
 from vastar_runtime.transport.proxy import Proxy
 
@@ -23,12 +27,13 @@ __all__ = ["ProxyFailure", "open_tunnel"]
 
 _OK = 200
 _MULTIPLE_CHOICES = 300
+_FORBIDDEN = 403
 _AUTHENTICATION_REQUIRED = 407
 _MAX_FIELD_BYTES = 255
 
 
 class ProxyFailure(Exception):  # noqa: N818 - what happened
-    """The proxy did not open the way. The text is the cause."""
+    """The proxy did not open the way, though it may another time. The text is the cause."""
 
 
 async def open_tunnel(channel: Channel, proxy: Proxy, origin: Origin, host: str) -> None:
@@ -41,7 +46,8 @@ async def open_tunnel(channel: Channel, proxy: Proxy, origin: Origin, host: str)
         host: the name or the address to ask the proxy for.
 
     Raises:
-        ProxyFailure: the proxy refused, or answered what is no HTTP or no SOCKS5.
+        ProxyFailure: the proxy failed, or answered what is no HTTP or no SOCKS5.
+        LocalFault: it does not do this for us.
         trio.BrokenResourceError: the connection to the proxy failed.
     """
     if proxy.is_socks:
@@ -70,7 +76,9 @@ async def _connect(channel: Channel, proxy: Proxy, origin: Origin) -> None:
     except httpcore.ProtocolError as error:
         raise ProxyFailure("the proxy's answer to CONNECT is no HTTP response") from error
     if response.status == _AUTHENTICATION_REQUIRED:
-        raise ProxyFailure("the proxy wants authentication (407)")
+        raise LocalFault("the proxy wants authentication (407)")
+    if response.status == _FORBIDDEN:
+        raise LocalFault("the proxy forbids CONNECT (403)")
     if not _OK <= response.status < _MULTIPLE_CHOICES:
         raise ProxyFailure(f"the proxy refused CONNECT with status {response.status}")
 
@@ -149,17 +157,17 @@ async def _authenticate(
     answer = conversation.receive_data(await _receive_exactly(channel, 2))
     chosen = typing.cast("socks5.SOCKS5AuthReply", answer)
     if chosen.method not in methods:
-        raise ProxyFailure("the proxy wants authentication")
+        raise LocalFault("the proxy wants authentication")
     if chosen.method == socks5.SOCKS5AuthMethod.NO_AUTH_REQUIRED or proxy.username is None:
         return
     if max(len(proxy.username), len(proxy.password)) > _MAX_FIELD_BYTES:
-        raise ProxyFailure("name or password is longer than the 255 bytes that SOCKS5 can carry")
+        raise LocalFault("name or password is longer than the 255 bytes that SOCKS5 can carry")
     conversation.send(socks5.SOCKS5UsernamePasswordRequest(proxy.username, proxy.password))
     await channel.send_buffers((conversation.data_to_send(),))
     answer = conversation.receive_data(await _receive_exactly(channel, 2))
     verdict = typing.cast("socks5.SOCKS5UsernamePasswordReply", answer)
     if not verdict.success:
-        raise ProxyFailure("the proxy refused the name and password")
+        raise LocalFault("the proxy refused the name and password")
 
 
 async def _ask(
@@ -169,7 +177,7 @@ async def _ask(
     from socksio import socks5  # noqa: PLC0415 - see above
 
     if len(host.encode()) > _MAX_FIELD_BYTES:
-        raise ProxyFailure("the host name is longer than the 255 bytes that SOCKS5 can carry")
+        raise LocalFault("the host name is longer than the 255 bytes that SOCKS5 can carry")
     conversation.send(
         socks5.SOCKS5CommandRequest.from_address(socks5.SOCKS5Command.CONNECT, (host, port))
     )
@@ -182,6 +190,8 @@ async def _ask(
     reply = typing.cast("socks5.SOCKS5Reply", answer)
     if reply.reply_code != socks5.SOCKS5ReplyCode.SUCCEEDED:
         words = reply.reply_code.name.lower().replace("_", " ")
+        if reply.reply_code == socks5.SOCKS5ReplyCode.CONNECTION_NOT_ALLOWED_BY_RULESET:
+            raise LocalFault(f"the proxy could not connect: {words}")
         raise ProxyFailure(f"the proxy could not connect: {words}")
 
 

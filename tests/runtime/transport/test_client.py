@@ -10,6 +10,7 @@ import trio.testing
 from tests.runtime.transport.conftest import House, make_request
 from vastar_client.wire.enums import Disposition
 from vastar_runtime.transport import (
+    FaultKind,
     Phase,
     Progress,
     TransportError,
@@ -114,37 +115,59 @@ async def test_head_has_no_body_and_the_next_request_is_not_confused(house: Hous
 
 
 @pytest.mark.parametrize(
-    ("target", "phase", "cause", "disposition"),
+    ("target", "phase", "kind", "cause", "disposition"),
     [
-        ("/closenow", Phase.HEAD, "closed before the response", Disposition.SENT_NO_RESPONSE),
-        ("/reset", Phase.HEAD, "connection reset", Disposition.SENT_NO_RESPONSE),
+        (
+            "/closenow",
+            Phase.HEAD,
+            FaultKind.RESET,
+            "closed before the response",
+            Disposition.SENT_NO_RESPONSE,
+        ),
+        (
+            "/reset",
+            Phase.HEAD,
+            FaultKind.RESET,
+            "connection reset",
+            Disposition.SENT_NO_RESPONSE,
+        ),
         (
             "/garbage",
             Phase.HEAD,
+            FaultKind.GARBLED,
             "invalid HTTP: no HTTP/1.x status line",
             Disposition.RESPONSE_STARTED,
         ),
         (
             "/short",
             Phase.BODY,
+            FaultKind.RESET,
             "response cut short: 9 of 100 bytes",
             Disposition.RESPONSE_STARTED,
         ),
         (
             "/sse?n=1&done=0&cut=1",
             Phase.BODY,
+            FaultKind.RESET,
             "response cut short: 64 bytes",
             Disposition.RESPONSE_STARTED,
         ),
     ],
 )
 async def test_what_an_upstream_can_do_wrong(
-    house: House, target: str, phase: Phase, cause: str, disposition: Disposition
+    house: House,
+    target: str,
+    phase: Phase,
+    kind: FaultKind,
+    *,
+    cause: str,
+    disposition: Disposition,
 ) -> None:
     with pytest.raises(TransportError) as caught:
         await house.fetch(target, method=b"POST")
     error = caught.value
     assert (error.phase, error.cause, error.disposition) == (phase, cause, disposition)
+    assert error.kind is kind
     assert error.origin == "api.test:80"
     assert str(error) == f"{phase.value} failed for api.test:80: {cause}"
     assert not error.timed_out
@@ -229,12 +252,12 @@ async def test_a_deadline_during_the_head_closes_the_connection_at_once(house: H
 async def test_closing_ends_the_calls_under_way_and_those_that_wait(house: House) -> None:
     house.make(TransportSettings(connections_per_key=3))
     await house.fetch(port=99)
-    failed: list[str] = []
+    failed: list[tuple[str, FaultKind]] = []
 
     async def call(target: str) -> None:
         with pytest.raises(TransportError) as caught:
             await house.fetch(target)
-        failed.append(caught.value.cause)
+        failed.append((caught.value.cause, caught.value.kind))
 
     async with trio.open_nursery() as nursery:
         for target in ("/hang", "/drip?n=1000", "/sleep?ms=100000", "/small", "/small"):
@@ -242,7 +265,7 @@ async def test_closing_ends_the_calls_under_way_and_those_that_wait(house: House
             await trio.sleep(0.1)
         assert house.counts == (3, 1, 2)
         await house.transport.aclose()
-    assert failed == ["the transport was closed"] * 5
+    assert failed == [("the transport was closed", FaultKind.LOCAL)] * 5
     house.check_nothing_is_left()
     with pytest.raises(TransportError, match="waiting for a connection failed for api"):
         await house.fetch()
@@ -253,8 +276,9 @@ async def test_closing_while_a_connection_opens(house: House, serve: Hosts) -> N
     async with trio.open_nursery() as nursery:
 
         async def call() -> None:
-            with pytest.raises(TransportError, match="was closed"):
+            with pytest.raises(TransportError, match="was closed") as caught:
                 await house.fetch(host="other.test")
+            assert caught.value.kind is FaultKind.LOCAL
 
         nursery.start_soon(call)
         await trio.sleep(1)

@@ -8,7 +8,15 @@ import trio
 
 from tests.runtime.transport.conftest import House
 from vastar_client.wire.enums import Disposition
-from vastar_runtime.transport import Origin, Phase, Scope, TransportError, TransportSettings
+from vastar_runtime.transport import (
+    FaultKind,
+    LocalFault,
+    Origin,
+    Phase,
+    Scope,
+    TransportError,
+    TransportSettings,
+)
 from vastar_runtime.transport.fake import BlackHole, Refuse, Serve
 
 Hosts = Callable[..., None]
@@ -27,23 +35,40 @@ async def test_an_unknown_name(house: House) -> None:
     error = await failing_call(house)
     assert str(error) == "name lookup failed for other.test:80: name not found"
     assert error.phase is Phase.DNS
+    assert error.kind is FaultKind.LOOKUP
+
+
+async def test_a_name_that_cannot_be_one_is_our_own_fault(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def resolve(host: str, port: int, *, tenant: str) -> None:
+        f"{host}.test".encode("idna")
+
+    monkeypatch.setattr(house.network, "resolve", resolve)
+    with pytest.raises(TransportError, match="not a valid host name") as caught:
+        await house.fetch(host="a" * 64)
+    assert caught.value.kind is FaultKind.LOCAL
 
 
 @pytest.mark.parametrize(
-    ("number", "cause"),
+    ("number", "cause", "kind"),
     [
-        (errno.ECONNREFUSED, "connection refused"),
-        (errno.EHOSTUNREACH, "host unreachable"),
-        (errno.ENETUNREACH, "network unreachable"),
-        (errno.ETIMEDOUT, "connection timed out"),
-        (errno.EMFILE, "too many open files in the runtime"),
-        (errno.EPROTO, "protocol error"),
+        (errno.ECONNREFUSED, "connection refused", FaultKind.CONNECT),
+        (errno.EHOSTUNREACH, "host unreachable", FaultKind.CONNECT),
+        (errno.ENETUNREACH, "network unreachable", FaultKind.CONNECT),
+        (errno.ETIMEDOUT, "connection timed out", FaultKind.CONNECT),
+        (errno.EPROTO, "protocol error", FaultKind.CONNECT),
+        (errno.EMFILE, "too many open files in the runtime", FaultKind.LOCAL),
+        (errno.ENFILE, "too many open files on this host", FaultKind.LOCAL),
+        (errno.EADDRNOTAVAIL, "no local address or port is left", FaultKind.LOCAL),
     ],
 )
-async def test_a_refused_connection(house: House, serve: Hosts, number: int, cause: str) -> None:
+async def test_a_refused_connection(
+    house: House, serve: Hosts, number: int, cause: str, kind: FaultKind
+) -> None:
     serve(Refuse(number=number))
     error = await failing_call(house)
-    assert (error.phase, error.cause) == (Phase.CONNECT, cause)
+    assert (error.phase, error.cause, error.kind) == (Phase.CONNECT, cause, kind)
 
 
 async def test_the_time_limit_names_the_phase_that_took_too_long(
@@ -59,6 +84,7 @@ async def test_the_time_limit_names_the_phase_that_took_too_long(
             await house.fetch(host=name)
         assert (caught.value.phase, caught.value.timed_out) == (phase, True)
         assert caught.value.cause == "timed out after 5 s"
+        assert caught.value.kind is FaultKind.CONNECT, "whatever took the time"
         assert trio.current_time() - began_s == pytest.approx(5)
         house.check_nothing_is_left()
 
@@ -112,10 +138,6 @@ async def test_when_all_fail_the_first_failure_is_told(house: House, serve: Host
     assert trio.current_time() == pytest.approx(1)
 
 
-class ForbiddenError(Exception):
-    """What an address check of a test raises."""
-
-
 async def test_only_addresses_that_pass_the_check_are_connected_to(
     house: House, serve: Hosts
 ) -> None:
@@ -125,19 +147,29 @@ async def test_only_addresses_that_pass_the_check_are_connected_to(
     def check(scope: Scope, origin: Origin, ip: str) -> None:
         asked.append((scope, origin, ip))
         if ip not in allowed:
-            raise ForbiddenError(ip)
+            raise LocalFault(f"not to {ip}")
 
     house.make(check_address=check)
     good = Serve(house.upstream.handle)
     ips = house.network.add_host("other.test", good, good)
-    with pytest.raises(ForbiddenError, match=ips[1]):
-        await house.fetch(host="other.test")
+    error = await failing_call(house)
+    assert (error.cause, error.kind) == (f"not to {ips[1]}", FaultKind.LOCAL)
     assert house.progress.phase is Phase.DNS
     assert asked == [(("tenant", "workspace"), Origin("http", "other.test", 80), ip) for ip in ips]
     allowed.add(ips[1])
     await house.fetch(host="other.test")
     assert [address.ip for address in house.network.connected] == [ips[1]]
     assert len(house.network.lookups) == 2, "one lookup a connection: what was checked is used"
-    with pytest.raises(ForbiddenError):
+    with pytest.raises(TransportError):
         await house.fetch(host=ips[0])
     house.check_nothing_is_left()
+
+
+async def test_whatever_an_address_check_raises_forbids(house: House, serve: Hosts) -> None:
+    def check(scope: Scope, origin: Origin, ip: str) -> None:
+        raise ZeroDivisionError("a secret")
+
+    house.make(check_address=check)
+    serve(Serve(house.upstream.handle))
+    error = await failing_call(house)
+    assert (error.cause, error.kind) == ("ZeroDivisionError", FaultKind.LOCAL)

@@ -12,6 +12,7 @@ from tests.support.http_tls import Authority
 from tests.support.upstream import serve_upstream
 from vastar_client.wire.enums import Disposition
 from vastar_runtime.transport import (
+    FaultKind,
     HttpTransport,
     Phase,
     Progress,
@@ -89,6 +90,7 @@ async def test_a_bad_certificate_is_named(
     error = await failure(house)
     assert error.phase is Phase.TLS
     assert error.cause.startswith(words)
+    assert error.kind is FaultKind.UNTRUSTED
     assert error.disposition is Disposition.NOT_SENT
     assert str(error).startswith("TLS handshake failed for secure.test:443: certificate")
 
@@ -138,6 +140,8 @@ async def test_a_missing_client_certificate_is_the_upstreams_refusal(
     house.make(settings_for(authority))
     error = await failure(house)
     assert "certificate required" in error.cause or error.cause == "connection reset"
+    told = "certificate required" in error.cause
+    assert error.kind is (FaultKind.UNTRUSTED if told else FaultKind.RESET)
 
 
 async def test_an_encrypted_key_without_its_password_never_asks_a_person(
@@ -147,7 +151,45 @@ async def test_an_encrypted_key_without_its_password_never_asks_a_person(
     put(house, authority.server("secure.test"))
     house.make(settings_for(authority, certificate_file=certificate, key_file=key))
     error = await failure(house)
-    assert error.phase is Phase.TLS
+    assert (error.phase, error.kind) == (Phase.TLS, FaultKind.LOCAL)
+
+
+@pytest.mark.parametrize(
+    ("newest", "oldest_of_ours", "words"),
+    [
+        (ssl.TLSVersion.TLSv1_2, "1.3", "TLS: tlsv1 alert protocol version"),
+        (ssl.TLSVersion.TLSv1_2, "1.2", "TLS: sslv3 alert handshake failure"),
+        (ssl.TLSVersion.TLSv1_3, "1.2", "TLS: tlsv13 alert certificate required"),
+    ],
+)
+async def test_an_upstream_that_does_not_accept_what_we_are(
+    house: House, authority: Authority, *, newest: ssl.TLSVersion, oldest_of_ours: str, words: str
+) -> None:
+    """Another tenant's settings may do: the fault is not the host's."""
+    context = authority.server("secure.test", wants_client=True)
+    context.maximum_version = newest
+    house.network.add_host("secure.test", Serve(lambda end: refuse_by_alert(end, context)))
+    house.make(settings_for(authority, min_version=oldest_of_ours))
+    error = await failure(house)
+    assert (error.cause, error.kind) == (words, FaultKind.UNTRUSTED)
+
+
+async def refuse_by_alert(channel: Channel, context: ssl.SSLContext) -> None:
+    """Serve TLS until it fails, and send the alert, which Trio's own stream drops."""
+    received, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = context.wrap_bio(received, to_send, server_side=True)
+    failed = False
+    while not failed:
+        received.write(await channel.receive_some())
+        try:
+            server.do_handshake()
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError:
+            failed = True
+        if to_send.pending:
+            await channel.send_buffers([to_send.read()])
+    await trio.sleep(1)  # the alert is read before the end
 
 
 async def test_no_tls_older_than_1_2(authority: Authority) -> None:
@@ -195,7 +237,8 @@ async def test_a_route_of_its_own_has_connections_of_its_own(
 async def test_a_missing_file_is_named_by_its_failure(house: House, tmp_path: Path) -> None:
     house.make(TransportSettings(tls=TlsSettings(ca_file=str(tmp_path / "none.pem"))))
     house.network.add_host("secure.test", Script([Wait()]))
-    assert (await failure(house)).cause == "no such file or directory"
+    error = await failure(house)
+    assert (error.cause, error.kind) == ("no such file or directory", FaultKind.LOCAL)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +255,7 @@ async def test_what_is_no_tls_server(house: House, behaviour: Script, cause: str
     assert error.phase is Phase.TLS
     assert error.cause.startswith(cause)
     assert error.timed_out is cause.startswith("timed out")
+    assert error.kind is (FaultKind.CONNECT if error.timed_out else FaultKind.TLS)
 
 
 async def test_cancelled_in_the_handshake(house: House) -> None:

@@ -12,6 +12,7 @@ from tests.support.http_proxies import HttpProxy, SocksProxy
 from tests.support.http_tls import Authority
 from vastar_client.wire.enums import Disposition
 from vastar_runtime.transport import (
+    FaultKind,
     Phase,
     ProxySettings,
     TlsSettings,
@@ -120,6 +121,17 @@ async def test_socks5_to_an_ipv6_address(house: House, prepare: Prepare) -> None
     assert proxy.asked == [(ip, 80)]
 
 
+PROXY_REFUSALS = {
+    "the proxy wants authentication (407)",
+    "the proxy forbids CONNECT (403)",
+    "the proxy wants authentication",
+    "the proxy refused the name and password",
+    "name or password is longer than the 255 bytes that SOCKS5 can carry",
+    "the proxy could not connect: connection not allowed by ruleset",
+}
+"""They come of our settings and say nothing of the upstream."""
+
+
 @pytest.mark.parametrize(
     ("url", "server", "cause"),
     [
@@ -136,6 +148,11 @@ async def test_socks5_to_an_ipv6_address(house: House, prepare: Prepare) -> None
             "the proxy's answer to CONNECT is no HTTP response",
         ),
         ("http://proxy.test", {"credentials": "a:b"}, "the proxy wants authentication (407)"),
+        (
+            "http://proxy.test",
+            {"answer": b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"},
+            "the proxy forbids CONNECT (403)",
+        ),
         ("http://proxy.test", Script([Wait(1), Reset()]), "the connection to the proxy broke"),
         ("https://proxy.test", Script([Wait(1)]), "connection closed during TLS"),
         ("socks5h://proxy.test", Script([Wait(1)]), "the proxy closed the connection"),
@@ -180,6 +197,8 @@ async def test_what_can_go_wrong_at_a_proxy(
     assert error.origin == "secure.test:443"
     assert error.disposition is Disposition.NOT_SENT
     assert "wrong" not in str(error)
+    is_refusal = cause in PROXY_REFUSALS
+    assert error.kind is (FaultKind.LOCAL if is_refusal else FaultKind.CONNECT)
     house.check_nothing_is_left()
 
 
@@ -193,6 +212,7 @@ async def test_an_upstream_that_the_proxy_cannot_reach(house: House, prepare: Pr
         with pytest.raises(TransportError) as caught:
             await house.fetch(scheme="https", host="dead.test", port=443)
         assert caught.value.cause.endswith(cause)
+        assert caught.value.kind is FaultKind.CONNECT
 
 
 async def test_the_upstreams_certificate_is_checked_inside_the_tunnel(
