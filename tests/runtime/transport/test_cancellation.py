@@ -10,12 +10,12 @@ import pytest
 import trio
 import trio.testing
 
-from tests.runtime.transport.conftest import House
+from tests.runtime.transport.conftest import SCOPE, House, make_request
 from tests.support.http_cancel import cancelled_at
 from tests.support.http_proxies import HttpProxy, SocksProxy
 from tests.support.http_tls import Authority
 from tests.support.upstream import Upstream
-from vastar_runtime.transport import ProxySettings, TlsSettings, TransportSettings
+from vastar_runtime.transport import Progress, ProxySettings, TlsSettings, TransportSettings
 from vastar_runtime.transport.fake import (
     Close,
     FakeNetwork,
@@ -72,6 +72,39 @@ async def refused_upload(house: House, folder: Path) -> Callable[[], Awaitable[o
     return lambda: house.fetch(host="other.test", method=b"POST", body=bytes(300_000))
 
 
+async def placed(house: House, folder: Path) -> Callable[[], Awaitable[object]]:
+    """A place waited for, with something to wait for before it is used or given back."""
+    house.make(TransportSettings(connections_per_key=1))
+    house.nursery.start_soon(house.fetch, "/sleep?ms=1000")
+    await trio.sleep(0.5)
+
+    async def call() -> None:
+        for use in (False, True):
+            request, progress = make_request("/drip?n=3"), Progress()
+            place = await house.transport.acquire(SCOPE, request.origin, progress)
+            try:
+                await trio.sleep(1)
+                if use:
+                    async with await house.transport.exchange(place, request, progress) as answer:
+                        await answer.read_all()
+            finally:
+                house.transport.release(place)
+
+    return call
+
+
+async def kept(house: House, folder: Path) -> Callable[[], Awaitable[object]]:
+    house.make(TransportSettings(connections_per_key=1))
+
+    async def call() -> None:
+        async with await house.ask("/drip?n=3&gap=1000") as response:
+            assert await response.keep(3)
+            await house.fetch()
+            assert await response.read_all() == b"..."
+
+    return call
+
+
 def tls_house(house: House, folder: Path, proxy: ProxySettings | None = None) -> None:
     authority = Authority.make(folder)
     context = authority.server("secure.test")
@@ -120,6 +153,8 @@ SCENARIOS: list[Setup] = [
     resent,
     waiting,
     making_room,
+    placed,
+    kept,
     big_upload,
     refused_upload,
     secure,

@@ -95,13 +95,13 @@ class PoolAgainstModel(RuleBasedStateMachine):
         self._hold(slot)
         return slot
 
-    @rule(slot=consumes(slots), target=slots)
-    def release(self, slot: object) -> object:
+    @rule(slot=consumes(slots), was_used=st.booleans(), target=slots)
+    def release(self, slot: object, *, was_used: bool) -> object:
         if not isinstance(slot, Slot) or slot not in self.held:
             return None
         conn = slot.connection
         self.held.remove(slot)
-        self.pool.release(slot, self.now_s)
+        self.pool.release(slot, self.now_s if was_used else slot.idle_since_s)
         if self.woken:
             got = self._collect_woken()
             assert len(got) == 1
@@ -143,7 +143,7 @@ class PoolAgainstModel(RuleBasedStateMachine):
                 assert self.now_s - slot.idle_since_s >= 10.0 or self._aged(slot)
             else:
                 assert self.now_s - slot.idle_since_s < 10.0
-        assert due_s == (self.idle[0].idle_since_s + 10.0 if self.idle else None)
+        assert due_s == min((s.idle_since_s + 10.0 for s in self.idle), default=None)
 
     def _aged(self, slot: Slot[Conn]) -> bool:
         return any(c.closed and self.now_s - c.created_at_s >= 35.0 for c in self.conns)
@@ -253,6 +253,18 @@ def test_sweeping_finds_the_idle_and_the_old() -> None:
     assert [s.connection is None for s in (old, idle, good)] == [True, True, False]
     assert pool.sweep(621.0, idle_timeout_s=30.0, max_age_s=600.0) is None
     assert pool.open_count == 0
+
+
+def test_a_connection_given_back_unused_is_swept_when_it_would_have_been() -> None:
+    pool, _ = make_pool()
+    one, other = opened(pool, "a"), opened(pool, "b")
+    pool.release(one, 1.0)
+    pool.release(other, 2.0)
+    assert pool.take(pool.bucket("a")) is one
+    pool.release(one, one.idle_since_s)
+    assert pool.sweep(3.0, idle_timeout_s=30.0, max_age_s=600.0) == 31.0
+    assert pool.sweep(31.0, idle_timeout_s=30.0, max_age_s=600.0) == 32.0
+    assert (one.connection is None, other.connection is None) == (True, False)
 
 
 def test_closing_wakes_every_waiter_with_nothing() -> None:

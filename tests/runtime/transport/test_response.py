@@ -10,9 +10,11 @@ from tests.runtime.transport.conftest import House
 from vastar_client.wire.enums import Disposition
 from vastar_runtime.transport import (
     BodyTooLarge,
+    FaultKind,
     TransportError,
+    TransportSettings,
 )
-from vastar_runtime.transport.fake import Serve
+from vastar_runtime.transport.fake import Close, Request, Reset, Script, Send, Serve, Wait
 from vastar_runtime.transport.memory import MemoryChannel
 
 Hosts = Callable[..., None]
@@ -86,3 +88,101 @@ async def test_a_slow_reader_slows_its_upstream(house: House, serve: Hosts) -> N
         received = len(await response.read_some())
         await trio.sleep(1000)
         assert received < sent <= received + 20_000
+
+
+# Kept for later.
+
+
+@pytest.mark.parametrize("max_bytes", [5, 1000])
+async def test_a_kept_answer_frees_its_connection_for_the_next_attempt(
+    house: House, max_bytes: int
+) -> None:
+    house.make(TransportSettings(connections_per_key=1))
+    async with await house.ask("/drip?n=5&gap=1000") as first:
+        assert not first.is_kept
+        assert await first.keep(max_bytes)
+        assert first.ended
+        assert house.counts == (0, 1, 0)
+        assert (await house.fetch("/dup"))[1] == b"dup"
+        assert house.progress.reused
+        assert first.is_kept
+        assert await first.keep(5), "again, it has nothing to do"
+        assert await first.read_some() == b"....."
+        assert await first.read_some() == b""
+    assert not first.is_kept
+    house.check_nothing_is_left()
+
+
+async def test_what_was_read_before_is_not_kept_again(house: House) -> None:
+    async with await house.ask("/drip?n=5&gap=1000") as response:
+        received = await response.read_some()
+        assert await response.keep(5 - len(received))
+        assert await response.read_all() == b"." * (5 - len(received))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/big?n=100000",  # says so
+        "/sse?n=100&gap=0",
+        "/sse?n=100&gap=1000",
+        "/small",  # is here with its head
+    ],
+)
+async def test_an_answer_too_long_to_keep_is_left(house: House, target: str) -> None:
+    async with await house.ask(target) as response:
+        assert not await response.keep(33)
+        assert response.ended
+        assert not response.is_kept
+        assert await response.read_some() == b""
+    house.check_nothing_is_left()
+
+
+async def test_a_length_that_is_told_is_not_waited_for(house: House, serve: Hosts) -> None:
+    serve(Script([Request(), Send(b"HTTP/1.1 503 X\r\nContent-Length: 7\r\n\r\n"), Wait()]))
+    async with await house.ask(host="other.test") as response:
+        assert not await response.keep(6)
+    assert trio.current_time() == 0
+    house.check_nothing_is_left()
+
+
+@pytest.mark.parametrize("end", [Close(), Reset()])
+async def test_a_kept_answer_that_was_cut_short_says_so_when_read(
+    house: House, serve: Hosts, end: object
+) -> None:
+    head = b"HTTP/1.1 503 X\r\nContent-Length: 7\r\n\r\n"
+    serve(Script([Request(), Send(head), Wait(1), Send(b"abc"), Wait(1), end]))
+    async with await house.ask(host="other.test") as response:
+        assert await response.keep(7)
+        assert response.is_kept
+        assert house.counts == (0, 0, 0)
+        house.check_nothing_is_left()
+        assert await response.read_some() == b"abc"
+        for _ in range(2):
+            with pytest.raises(TransportError) as caught:
+                await response.read_some()
+            assert caught.value.kind is FaultKind.RESET
+
+
+async def test_a_cancelled_keep_can_go_on_or_be_left(house: House) -> None:
+    for goes_on in (True, False):
+        async with await house.ask("/drip?n=5&gap=1000") as response:
+            with trio.move_on_after(2.5) as patience:
+                await response.keep(5)
+            assert patience.cancelled_caught
+            assert not response.is_kept
+            assert house.counts == (1, 0, 0)
+            if goes_on:
+                assert (await response.read_some()).startswith(b"..")
+                assert await response.keep(5)
+                assert response.is_kept
+        house.check_nothing_is_left()
+
+
+async def test_an_answer_without_a_body_is_kept(house: House) -> None:
+    async with await house.ask(method=b"HEAD") as response:
+        assert await response.keep(0)
+        assert await response.read_some() == b""
+    async with await house.ask("/nolen") as response:
+        assert await response.keep(100)
+        assert await response.read_all() == b"until close"
