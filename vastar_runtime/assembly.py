@@ -20,7 +20,18 @@ from vastar_runtime.connectors.http import HttpConnector, HttpSettings
 from vastar_runtime.connectors.unimplemented import DATABASE_NAMES, NotImplementedConnector
 from vastar_runtime.dispatch import Dispatcher
 from vastar_runtime.logs import get_logger
-from vastar_runtime.pipeline import Connector, Pipeline
+from vastar_runtime.metrics import Meters
+from vastar_runtime.pipeline import Connector, Machines, Pipeline, Surroundings, compose
+from vastar_runtime.pipeline.policies import CallPolicies
+
+
+class PolicyBook:
+    def __init__(self, config: object) -> None:
+        self._p = CallPolicies()
+
+    def of(self, tenant: str | None = None, workspace: str | None = None, origin: str | None = None) -> CallPolicies:
+        return self._p
+
 from vastar_runtime.runtime_state import RuntimeState
 from vastar_runtime.session import Session, SessionLimits
 from vastar_runtime.transport import (
@@ -47,10 +58,12 @@ class Clocks:
     Attributes:
         wall_clock_ms: milliseconds since the Unix epoch.
         random_u64: a number from 0 to 2^64-1.
+        random_ratio: uniform over [0, 1).
     """
 
     wall_clock_ms: Callable[[], float] = lambda: time.time() * 1000
     random_u64: Callable[[], int] = lambda: random.getrandbits(64)
+    random_ratio: Callable[[], float] = random.random
 
 
 class Runtime:
@@ -78,6 +91,15 @@ class Runtime:
         self._sessions: set[Session] = set()
         self._connection_ids = 0
         self._transport = HttpTransport(transport_settings(config), network)
+        self._machines = Machines(PolicyBook(config))
+        self._meters = Meters(("http", "vastar", *DATABASE_NAMES))
+        self._around = Surroundings(
+            self._machines,
+            self._transport,
+            self._meters,
+            clocks.random_ratio,
+            lambda: clocks.wall_clock_ms() / 1000,
+        )
         self._dispatcher = Dispatcher(
             pipeline=Pipeline(self._connectors(clocks)),
             wall_clock_ms=clocks.wall_clock_ms,
@@ -97,7 +119,7 @@ class Runtime:
         http = self._config.http
         return {
             "http": HttpConnector(
-                self._transport,
+                compose(self._around),
                 HttpSettings(http.max_redirects, http.accept_encoding),
                 clocks.random_u64,
             ),
@@ -124,9 +146,11 @@ class Runtime:
         ]
 
     async def run(self) -> None:
-        """Do the housekeeping (idle upstream connections), for ever."""
+        """Do the housekeeping (idle upstream connections, idle policies), for ever."""
         try:
-            await self._transport.run()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._machines.run)
+                await self._transport.run()
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                 await self._transport.aclose()

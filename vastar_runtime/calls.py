@@ -7,15 +7,26 @@ deadline, its caller, the runtime's end) and one scope serves all three: a scope
 decoding a message.
 """
 
+import math
+from typing import Final
+
 import attrs
 import trio
 
 from vastar_client.wire.messages import ExecuteRequest
 from vastar_runtime.outcomes import Disposition, FailureKind
 from vastar_runtime.policy.deadline import Deadline
+from vastar_runtime.policy.verdicts import Refused
 from vastar_runtime.transport.progress import Progress
 
 __all__ = ["Call", "Caller"]
+
+_MAX_U32: Final = 2**32 - 1
+
+
+def _whole_ms(seconds: float) -> int:
+    """Rounded up: who comes back a moment too early is refused again."""
+    return min(max(math.ceil(seconds * 1000), 1), _MAX_U32)
 
 
 @attrs.frozen
@@ -43,8 +54,15 @@ class Call:
         deadline: the limit that binds now.
         max_answer_bytes: longest answer frame, as the length prefix counts.
         scope: cancelling it ends the call; its deadline follows `deadline`.
+        progress: of the attempt under way, or of the last one.
         origin: where it goes (scheme://host:port, no secrets), once known.
         cancelled_as: why the scope was cancelled, when it was not the deadline.
+        waiting_for: what one of our own policies makes it wait for now, in words; else empty.
+        attempts: requests that were tried on upstreams, over all hops.
+        queued_us: time spent in lines: for a place, for a rate, for a connection.
+        backoff_us: time spent between attempts.
+        refused_by: `policy:scope` of the last of our own policies that refused it something.
+        retry_after_ms: when that, or the upstream, said to come back; 0 is unknown.
     """
 
     request: ExecuteRequest
@@ -58,6 +76,12 @@ class Call:
     sent_bytes: int = 0
     received_bytes: int = 0
     cancelled_as: FailureKind | None = None
+    waiting_for: str = ""
+    attempts: int = 0
+    queued_us: int = 0
+    backoff_us: int = 0
+    refused_by: str | None = None
+    retry_after_ms: int = 0
     _reached: Disposition = Disposition.NOT_SENT
 
     def __attrs_post_init__(self) -> None:
@@ -71,6 +95,15 @@ class Call:
             self.deadline = tightened
             self.scope.deadline = tightened.expires_at_s
 
+    def come_back_after(self, retry_after_s: float | None) -> None:
+        """Tell the caller when to come back; None = not known."""
+        self.retry_after_ms = 0 if retry_after_s is None else _whole_ms(retry_after_s)
+
+    def refused(self, refused: Refused) -> None:
+        """One of our own policies refused something: the answer tells who, and for how long."""
+        self.refused_by = f"{refused.policy}:{refused.scope.value}"
+        self.come_back_after(refused.retry_after_s)
+
     @property
     def disposition(self) -> Disposition:
         """How far the call got, over all its hops: never less than an upstream may have done."""
@@ -81,6 +114,15 @@ class Call:
         # A response was read, so the hop behind us got this far whatever the next one does.
         self._reached = max(self._reached, Disposition.RESPONSE_STARTED)
         self.progress = Progress()
+
+    def next_attempt(self) -> None:
+        """Begin another attempt at the same request."""
+        self._reached = max(self._reached, self.progress.disposition)
+        self.progress = Progress()
+
+    def also_reached(self, disposition: Disposition) -> None:
+        """An attempt beside the one that `progress` speaks of got so far."""
+        self._reached = max(self._reached, disposition)
 
     def cancel(self, why: FailureKind) -> None:
         """End the call as soon as it next waits; the first reason given stands."""

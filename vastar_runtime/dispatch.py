@@ -29,6 +29,8 @@ ERROR_CLASSES: Final[Mapping[FailureKind, ErrorClass]] = MappingProxyType(
         FailureKind.UPSTREAM: ErrorClass.TRANSIENT,
         FailureKind.UPSTREAM_PERMANENT: ErrorClass.PERMANENT,
         FailureKind.TIMEOUT: ErrorClass.TIMEOUT,
+        FailureKind.RATE_LIMITED: ErrorClass.RATE_LIMITED,
+        FailureKind.CIRCUIT_OPEN: ErrorClass.TRANSIENT,
         FailureKind.OVERLOADED: ErrorClass.TRANSIENT,
         FailureKind.DRAINING: ErrorClass.TRANSIENT,
         FailureKind.TOO_LARGE: ErrorClass.PERMANENT,
@@ -112,28 +114,30 @@ def refusal(request_id: int, failure: Failure) -> ExecuteResponse:
 
 
 def _answer(call: Call, outcome: Outcome, duration_us: int) -> ExecuteResponse:
-    progress = call.progress
-    attempts = 1 + progress.resent if call.origin else 0
     if isinstance(outcome, Reply):
         return ExecuteResponse(
             request_id=call.request.request_id,
             payload=outcome.payload,
             duration_us=duration_us,
             disposition=Disposition.COMPLETED,
-            attempts=attempts,
+            attempts=call.attempts,
             payload_format=outcome.payload_format,
-            queued_us=progress.queued_us or 0,
+            retry_after_ms=call.retry_after_ms,
+            refused_by=call.refused_by,
+            queued_us=call.queued_us,
+            backoff_us=call.backoff_us,
         )
     return ExecuteResponse(
         request_id=call.request.request_id,
         error_class=ERROR_CLASSES[outcome.kind],
         error_message=outcome.message,
         duration_us=duration_us,
-        retry_after_ms=outcome.retry_after_ms,
-        refused_by=outcome.refused_by,
+        retry_after_ms=outcome.retry_after_ms or call.retry_after_ms,
+        refused_by=outcome.refused_by or call.refused_by,
         disposition=_disposition(call, outcome),
-        attempts=attempts,
-        queued_us=progress.queued_us or 0,
+        attempts=call.attempts,
+        queued_us=call.queued_us,
+        backoff_us=call.backoff_us,
     )
 
 

@@ -30,6 +30,10 @@ class FailureKind(Enum):
     """The upstream answered something that will not get better by asking again."""
     TIMEOUT = auto()
     """A deadline or timeout of the call passed."""
+    RATE_LIMITED = auto()
+    """A limit on calls or tokens in a time, ours or the upstream's, is used up."""
+    CIRCUIT_OPEN = auto()
+    """The upstream failed too often, and is left alone for a while."""
     OVERLOADED = auto()
     """A bound of our own on calls under way was reached."""
     DRAINING = auto()

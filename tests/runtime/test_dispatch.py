@@ -14,6 +14,7 @@ from vastar_runtime.dispatch import Dispatcher, refusal
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply
 from vastar_runtime.pipeline import Pipeline
 from vastar_runtime.policy import Limit
+from vastar_runtime.policy.verdicts import Refused, Scope
 
 
 @pytest.fixture
@@ -80,13 +81,14 @@ async def test_a_failure_that_does_not_know_how_far_it_got_is_told_by_the_progre
         await trio.lowlevel.checkpoint()
         call.origin = "http://h.test"
         call.progress.response_started = True
-        call.progress.resent = True
-        call.progress.queued_us = 77
+        call.attempts, call.queued_us, call.backoff_us = 2, 77, 88
+        call.refused(Refused("retry_quota", Scope.TENANT, 1.5, "used up"))
         return Failure(FailureKind.UPSTREAM, "cut short")
 
     answer = await serve(far)
     assert answer.disposition is Disposition.RESPONSE_STARTED
-    assert (answer.attempts, answer.queued_us) == (2, 77)
+    assert (answer.attempts, answer.queued_us, answer.backoff_us) == (2, 77, 88)
+    assert (answer.refused_by, answer.retry_after_ms) == ("retry_quota:tenant", 1500)
 
 
 async def test_a_bug_is_an_internal_error_and_its_traceback_is_in_the_log(lines, autojump_clock):

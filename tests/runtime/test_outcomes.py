@@ -18,6 +18,8 @@ def test_what_sdks_retry_is_what_may_succeed_the_next_time():
     assert {kind for kind, error_class in ERROR_CLASSES.items() if error_class in retried} == {
         FailureKind.UPSTREAM,
         FailureKind.TIMEOUT,
+        FailureKind.RATE_LIMITED,
+        FailureKind.CIRCUIT_OPEN,
         FailureKind.OVERLOADED,
         FailureKind.DRAINING,
     }

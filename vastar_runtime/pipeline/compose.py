@@ -1,12 +1,25 @@
-"""The layers that a call meets, in order, outermost first.
+"""The layers that a call meets, in order, outermost first: composed here and nowhere else.
 
-1. **deadline** (`_within_deadline`): outermost, because it bounds everything below, queueing and
-   backoff included. It is the only layer that cancels, and the only one that catches the
-   cancellation of its own call's scope.
-2. **connector**: turns the call into traffic.
+A call goes through `_within_deadline` to its connector; each request that the connector makes goes
+through `LAYERS` to an upstream. The order is DEFAULTS.md's, and each place has its reason:
 
-A layer takes a call and gives an `Outcome`; none raises but for cancellation from outside.
-`DESCRIPTOR` names them in order, for tests and people.
+1. **deadline**: outermost, because it bounds everything below, queueing and backoff included. It is
+   the only layer that cancels, and the only one that catches the cancellation of its call's scope.
+2. **connector**: turns the call into requests; before it nobody knows where the call goes.
+3. **admission**: once for a call and outside of its retries. A call that waits to try again is
+   under way and keeps its place, so retries cannot crowd out calls that were let in.
+4. **retry**: outside of all that an attempt pays for, so that each attempt pays for itself.
+5. **hedging**: inside of retry, so that a hedge is part of one attempt and never multiplies them.
+6. **rate_limit**: before the breaker, because it may wait: who has waited asks the circuit as it
+   is then, and a probe's lease is not spent in a line.
+7. **circuit_breaker**: next to the pool, so that what it lets out goes out, and what it refuses
+   costs no connection.
+8. **connection_pool**: waiting for a connection says nothing about the upstream...
+9. **attempt_timeout**: ...so the limit on one attempt begins behind it.
+10. **transport**: the bytes.
+
+A layer gives an outcome; none raises but for cancellation from outside. To change the order is to
+move a line of `LAYERS`; `DESCRIPTOR` follows it, and the test that asserts it fails.
 """
 
 from collections.abc import Mapping
@@ -14,12 +27,51 @@ from typing import Final, Protocol
 
 from vastar_runtime.calls import Call
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome
+from vastar_runtime.pipeline.admitting import AdmissionLayer
+from vastar_runtime.pipeline.attempt import Layer
+from vastar_runtime.pipeline.breaking import BreakerLayer
+from vastar_runtime.pipeline.connecting import AttemptTimeoutLayer, PoolLayer, TransportLayer
+from vastar_runtime.pipeline.hedged import HedgingLayer
+from vastar_runtime.pipeline.limiting import RateLimitLayer
+from vastar_runtime.pipeline.retrying import RetryLayer
+from vastar_runtime.pipeline.surroundings import Surroundings
+from vastar_runtime.pipeline.upstreams import Upstreams
 from vastar_runtime.policy.deadline import Limit
 from vastar_runtime.transport.progress import Phase
 
-__all__ = ["DESCRIPTOR", "Connector", "Pipeline"]
+__all__ = ["DESCRIPTOR", "LAYERS", "Connector", "Pipeline", "compose"]
 
-DESCRIPTOR: Final = ("deadline", "connector")
+
+class NamedLayer(Protocol):
+    """A layer as it is composed: its name, and how it is put around another."""
+
+    name: str
+
+    def __call__(self, inner: Layer, surroundings: Surroundings) -> Layer:
+        """The layer around `inner`."""
+
+
+LAYERS: Final[tuple[NamedLayer, ...]] = (
+    AdmissionLayer,
+    RetryLayer,
+    HedgingLayer,
+    RateLimitLayer,
+    BreakerLayer,
+    PoolLayer,
+    AttemptTimeoutLayer,
+)
+
+DESCRIPTOR: Final = ("deadline", "connector", *(each.name for each in LAYERS), "transport")
+"""The layers by name, for tests and people."""
+
+
+def compose(surroundings: Surroundings) -> Upstreams:
+    """The transport behind all layers."""
+    layer: Layer = TransportLayer(surroundings)
+    for around in reversed(LAYERS):
+        layer = around(layer, surroundings)
+    return Upstreams(layer, surroundings)
+
 
 _DOING: Final[Mapping[Phase, str]] = {
     Phase.DNS: "looking up the name",
@@ -89,5 +141,7 @@ def _doing(call: Call) -> str:
     """What was going on, and where."""
     if not call.origin:
         return "preparing the call"
+    if call.waiting_for:
+        return f"{call.waiting_for} ({call.origin})"
     phase = call.progress.phase
     return f"{_DOING.get(phase, phase.value)} ({call.origin})"

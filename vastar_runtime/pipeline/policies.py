@@ -24,7 +24,7 @@ from vastar_runtime.policy.retry import RetrySettings
 from vastar_runtime.policy.retry_quota import QuotaSettings
 from vastar_runtime.policy.token_limit import TokenLimitSettings
 
-__all__ = ["POLICIES", "CallPolicies", "Gates", "LimitSettings", "PolicyBook"]
+__all__ = ["NO_LIMITS", "POLICIES", "CallPolicies", "Gates", "LimitSettings", "PolicyBook"]
 
 POLICIES: Final = (
     "bulkhead",
@@ -53,6 +53,9 @@ class LimitSettings:
     tokens: TokenLimitSettings | None = None
 
 
+NO_LIMITS: Final = LimitSettings()
+
+
 @attrs.frozen
 class CallPolicies:
     """The settings of every policy for one combination of places; defaults are DEFAULTS.md's.
@@ -64,6 +67,7 @@ class CallPolicies:
         workspace_limits, tenant_limits: of all calls of a workspace, of a tenant.
         origin_limits: of all calls to an origin, whoever makes them.
         attempt_timeout_s: for one attempt, from its connection to response headers; None is off.
+        has_limits, has_token_limits: whether any limit of any level is set.
     """
 
     admission: AdmissionSettings = attrs.field(factory=AdmissionSettings)
@@ -71,13 +75,27 @@ class CallPolicies:
     retry_quota: QuotaSettings = attrs.field(factory=QuotaSettings)
     hedging: HedgeSettings = attrs.field(factory=HedgeSettings)
     header_learning: HeaderSettings = attrs.field(factory=HeaderSettings)
-    limits: LimitSettings = LimitSettings()
-    workspace_limits: LimitSettings = LimitSettings()
-    tenant_limits: LimitSettings = LimitSettings()
-    origin_limits: LimitSettings = LimitSettings()
+    limits: LimitSettings = NO_LIMITS
+    workspace_limits: LimitSettings = NO_LIMITS
+    tenant_limits: LimitSettings = NO_LIMITS
+    origin_limits: LimitSettings = NO_LIMITS
     cooldown: CooldownSettings = attrs.field(factory=CooldownSettings)
     breaker: BreakerSettings = attrs.field(factory=BreakerSettings)
     attempt_timeout_s: float | None = None
+    has_limits: bool = attrs.field(init=False)
+    has_token_limits: bool = attrs.field(init=False)
+
+    @has_limits.default
+    def _any_limit(self) -> bool:
+        return any(each != NO_LIMITS for each in self.all_limits())
+
+    @has_token_limits.default
+    def _any_token_limit(self) -> bool:
+        return any(each.tokens is not None for each in self.all_limits())
+
+    def all_limits(self) -> tuple[LimitSettings, LimitSettings, LimitSettings, LimitSettings]:
+        """The limits that a call meets, the narrowest first."""
+        return (self.limits, self.workspace_limits, self.tenant_limits, self.origin_limits)
 
 
 class PolicyBook(Protocol):

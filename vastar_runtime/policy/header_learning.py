@@ -101,6 +101,10 @@ class HeaderLearning:
         self._requests = 0
         self._tokens = 0
 
+    def configure(self, settings: HeaderSettings) -> None:
+        """Go on under other settings; what was learned stays."""
+        self._settings = settings
+
     @property
     def rate_ratio(self) -> float:
         """The part of a configured rate that the upstream seems to bear, 1.0 = all."""

@@ -151,6 +151,11 @@ class RateLimiter:
         """Calls in line."""
         return len(self._line) if self._line else 0
 
+    @property
+    def first_in_line(self) -> Waiting | None:
+        """Whose turn is next; None where nobody waits."""
+        return next(iter(self._line)) if self._line else None
+
     def available(self, now_s: float) -> float:
         """What could be spent at once; negative when in debt. Looking changes nothing."""
         debt_s = max(self._granted_s - now_s, 0.0)

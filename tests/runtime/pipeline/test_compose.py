@@ -27,7 +27,18 @@ async def never(call: Call) -> Outcome:
 
 
 async def test_the_layers_in_the_order_a_call_meets_them(autojump_clock):
-    assert DESCRIPTOR == ("deadline", "connector")
+    assert DESCRIPTOR == (
+        "deadline",
+        "connector",
+        "admission",
+        "retry",
+        "hedging",
+        "rate_limit",
+        "circuit_breaker",
+        "connection_pool",
+        "attempt_timeout",
+        "transport",
+    )
 
 
 async def test_an_outcome_passes_as_it_is(autojump_clock):

@@ -5,7 +5,7 @@ another. A body is given up as soon as it is longer than an answer can be. Decod
 events take time in proportion to what they read, so others get a turn in between.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -50,7 +50,12 @@ async def discard(response: UpstreamResponse) -> None:
 
 
 async def collect(
-    call: Call, response: UpstreamResponse, url: str, *, decode_content: bool
+    call: Call,
+    response: UpstreamResponse,
+    url: str,
+    saw: Callable[[bytes], None],
+    *,
+    decode_content: bool,
 ) -> HttpAnswer:
     """The whole answer in `response`.
 
@@ -58,6 +63,7 @@ async def collect(
         call: counts what is received; says how long an answer may be.
         response: closed by the caller.
         url: where it comes from, as the answer tells it.
+        saw: told each piece of the body, decoded.
         decode_content: undo the Content-Encoding, where it is known.
 
     Raises:
@@ -67,7 +73,7 @@ async def collect(
     """
     decoder = _decoder(response) if decode_content else None
     is_event_stream = _is_event_stream(response)
-    body = await _read_body(call, response, decoder, is_event_stream=is_event_stream)
+    body = await _read_body(call, response, decoder, saw, is_event_stream=is_event_stream)
     headers: list[tuple[bytes, bytes]] = response.headers
     if decoder is not None and call.received_bytes:
         headers = _without_encoding(headers, sum(map(len, body)))
@@ -85,6 +91,7 @@ async def _read_body(
     call: Call,
     response: UpstreamResponse,
     decoder: ContentDecoder | None,
+    saw: Callable[[bytes], None],
     *,
     is_event_stream: bool,
 ) -> list[bytes]:
@@ -102,6 +109,7 @@ async def _read_body(
                 raise AnswerTooLarge
             if piece:
                 pieces.append(piece)
+                saw(piece)
             if decoder is not None:
                 await turns.spent(len(piece) or _STEP_BYTES)
             if done is not None and await done.sees(piece):

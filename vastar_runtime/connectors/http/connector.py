@@ -9,7 +9,8 @@ does: the answer comes at the stream's end, or as soon as a `[DONE]` event arriv
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 import attrs
 
@@ -33,19 +34,37 @@ from vastar_runtime.connectors.http.tracing import trace_header
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, too_large
 from vastar_runtime.transport.errors import TransportError
 from vastar_runtime.transport.messages import Body, UpstreamRequest
-from vastar_runtime.transport.progress import Progress
 from vastar_runtime.transport.response import UpstreamResponse
 
-__all__ = ["HttpConnector", "HttpSettings", "Upstreams"]
+__all__ = ["HttpConnector", "HttpSettings", "Lease", "Upstreams"]
+
+
+class Lease(Protocol):
+    """One call's way to its upstreams, through the layers of policy."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Give back what the call held; its answer's body has ended."""
+
+    async def request(self, request: UpstreamRequest) -> UpstreamResponse | Failure:
+        """The head of the response, or why a policy refused. Raises TransportError."""
+
+    def saw(self, data: bytes) -> None:
+        """A piece of the answer's decoded body was read."""
 
 
 class Upstreams(Protocol):
-    """What sends a request and gives the head of its response: the transport, or layers on it."""
+    """What the connector is given to send requests with."""
 
-    async def request(
-        self, scope: tuple[str, str], request: UpstreamRequest, progress: Progress
-    ) -> UpstreamResponse:
-        """Send `request` for (tenant, workspace) `scope`. Raises TransportError."""
+    def lease(self, call: Call) -> Lease:
+        """The way of one call."""
 
 
 @attrs.frozen
@@ -84,7 +103,10 @@ class HttpConnector:
         call.limit_time(http_call.timeout_ms)
         call.sent_bytes = _body_bytes(http_call.body)
         try:
-            answer = await self._follow(call, http_call, request)
+            with self._upstreams.lease(call) as lease:
+                answer = await self._follow(call, http_call, request, lease)
+            if isinstance(answer, Failure):
+                return answer
             return answer.reply(_answer_format(call))
         except TransportError as error:
             kind = FailureKind.TIMEOUT if error.timed_out else FailureKind.UPSTREAM
@@ -141,10 +163,9 @@ class HttpConnector:
         return headers
 
     async def _follow(
-        self, call: Call, http_call: HttpCall, request: UpstreamRequest
-    ) -> HttpAnswer:
+        self, call: Call, http_call: HttpCall, request: UpstreamRequest, lease: Lease
+    ) -> HttpAnswer | Failure:
         """Send `request` and what redirects make of it; the first answer that is none."""
-        scope = (call.request.tenant_id, call.request.workspace_id or "")
         base = parse_target(http_call.url)
         # Who asks for an encoding wants it as it comes; what the runtime asked for it undoes.
         decode_content = http_call.decode_content and not any(
@@ -153,14 +174,18 @@ class HttpConnector:
         redirects_left = self._settings.max_redirects
         while True:
             call.origin = str(request.origin)
-            response = await self._upstreams.request(scope, request, call.progress)
+            response = await lease.request(request)
+            if isinstance(response, Failure):
+                return response
             async with response:
                 call.status_code = response.status
                 next_target = None
                 if response.status in REDIRECTS and http_call.follow_redirects:
                     next_target = _location(base, response)
                 if next_target is None:
-                    return await collect(call, response, base.href, decode_content=decode_content)
+                    return await collect(
+                        call, response, base.href, lease.saw, decode_content=decode_content
+                    )
                 await discard(response)
             if not redirects_left:
                 raise _TooManyRedirects

@@ -56,8 +56,12 @@ def call() -> Call:
     return Call(request(1), Caller(), deadline, LIMIT_BYTES)
 
 
+def ignore(data: bytes) -> None:
+    assert data
+
+
 async def collected(made: Call, response: Response, *, decode_content: bool = True) -> bytes:
-    answer = await collect(made, response, "http://h/", decode_content=decode_content)  # type: ignore[arg-type]
+    answer = await collect(made, response, "http://h/", ignore, decode_content=decode_content)  # type: ignore[arg-type]
     return b"".join(map(bytes, answer.body))
 
 
@@ -69,7 +73,10 @@ def fault() -> TransportError:
 async def test_pieces_are_kept_as_they_come(autojump_clock):
     made = call()
     first, second = b"x" * 10, b"y" * 10
-    answer = await collect(made, Response(first, second), "http://h/", decode_content=True)  # type: ignore[arg-type]
+    seen: list[bytes] = []
+    response = Response(first, second)
+    answer = await collect(made, response, "http://h/", seen.append, decode_content=True)  # type: ignore[arg-type]
+    assert seen == [first, second]
     assert [piece is given for piece, given in zip(answer.body, (first, second), strict=True)] == [
         True,
         True,

@@ -1,5 +1,7 @@
 """The connector alone: what becomes of what its upstreams do, with scripted upstreams."""
 
+from contextlib import suppress
+
 import pytest
 import trio
 
@@ -15,15 +17,32 @@ from vastar_runtime.transport import Phase, Progress, TransportError, UpstreamRe
 class Failing:
     """Upstreams of which none can be reached."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception | Failure) -> None:
         self.error = error
         self.requests: list[UpstreamRequest] = []
-        self.scopes: list[tuple[str, str]] = []
+        self.calls: list[Call] = []
+        self.leases_open = 0
 
-    async def request(self, scope, request: UpstreamRequest, progress: Progress):
+    def lease(self, call: Call) -> "Failing":
+        self.calls.append(call)
+        return self
+
+    def __enter__(self) -> "Failing":
+        self.leases_open += 1
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.leases_open -= 1
+
+    def saw(self, data: bytes) -> None:
+        pytest.fail("there is no answer")
+
+    async def request(self, request: UpstreamRequest):
         await trio.lowlevel.checkpoint()
-        self.scopes.append(scope)
+        assert self.leases_open == 1
         self.requests.append(request)
+        if isinstance(self.error, Failure):
+            return self.error
         raise self.error
 
 
@@ -50,11 +69,19 @@ async def test_a_transport_error_is_transient_unless_time_ran_out(autojump_clock
     assert await execute(Failing(failed(timed_out=True))) == Failure(FailureKind.TIMEOUT, words)
 
 
-async def test_connections_are_asked_for_by_tenant_and_workspace(autojump_clock):
-    upstreams = Failing(failed())
-    await execute(upstreams, tenant_id="acme", workspace_id="shop")
-    await execute(upstreams, tenant_id="", workspace_id=None)
-    assert upstreams.scopes == [("acme", "shop"), ("", "")]
+async def test_a_refusal_of_a_policy_is_the_outcome_as_it_is(autojump_clock):
+    refusal = Failure(FailureKind.CIRCUIT_OPEN, "refused", 500, "circuit_breaker:origin")
+    upstreams = Failing(refusal)
+    assert await execute(upstreams) is refusal
+    assert upstreams.leases_open == 0
+
+
+async def test_what_the_call_holds_is_given_back_whatever_happens(autojump_clock):
+    for error in (failed(), ZeroDivisionError()):
+        upstreams = Failing(error)
+        with suppress(ZeroDivisionError):
+            await execute(upstreams)
+        assert (len(upstreams.calls), upstreams.leases_open) == (1, 0)
 
 
 async def test_a_configured_accept_encoding_is_sent_where_the_caller_has_none(autojump_clock):

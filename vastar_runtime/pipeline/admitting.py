@@ -1,0 +1,98 @@
+"""Admission: the driver of the bulkhead and its fair queue.
+
+A call is admitted once, with the origin of its first request, and keeps its place until the body
+of its answer has ended: a redirect is the same call. Whoever waits is woken by whoever lets it
+through, with its place already taken, so that nobody slips in between.
+"""
+
+from typing import Final
+
+import trio
+
+from vastar_runtime.pipeline.attempt import Attempt, Ended, Holdings, Hop, Layer
+from vastar_runtime.pipeline.surroundings import Surroundings
+from vastar_runtime.policy.admission import Admitted, Queued
+from vastar_runtime.policy.breaker import Evidence
+from vastar_runtime.policy.classify import Retry
+from vastar_runtime.policy.modes import Mode
+from vastar_runtime.policy.verdicts import Refused
+
+__all__ = ["AdmissionLayer", "leave"]
+
+_NAME: Final = "bulkhead"
+
+
+class AdmissionLayer:
+    """Lets a call in, has it wait, or refuses it."""
+
+    name = "admission"
+
+    def __init__(self, inner: Layer, surroundings: Surroundings) -> None:
+        self._inner = inner
+        self._around = surroundings
+
+    async def __call__(self, attempt: Attempt) -> Ended:
+        """Enter with the call's first hop."""
+        hop = attempt.hop
+        holdings = hop.holdings
+        if holdings.is_in or hop.policies.admission.mode is Mode.OFF:
+            return await self._inner(attempt)
+        holdings.is_in = True
+        refused = await self._enter(hop)
+        if refused is not None:
+            return Ended.by_refusal(refused)
+        ended = await self._inner(attempt)
+        if hop.policies.admission.concurrency.adaptive is not None:
+            self._feel(hop, ended)
+        return ended
+
+    async def _enter(self, hop: Hop) -> Refused | None:
+        around, settings = self._around, hop.policies.admission
+        decision = around.machines.admission.try_admit(
+            trio.current_time(), hop.key, hop.call.request.stream, settings
+        )
+        gate = around.gates.of(_NAME, settings.mode)
+        if isinstance(decision, Admitted):
+            gate.apply(None)
+            hop.holdings.place = decision
+            return None
+        if gate.apply(decision) is None:  # observed only: it goes without a place
+            if isinstance(decision, Queued):
+                around.machines.admission.withdraw(trio.current_time(), decision)
+            return None
+        if isinstance(decision, Refused):
+            return decision
+        await self._wait(hop, decision)
+        return None
+
+    async def _wait(self, hop: Hop, queued: Queued) -> None:
+        call, around = hop.call, self._around
+        around.queued[queued] = trio.lowlevel.current_task()
+
+        def leave_line(_: object) -> trio.lowlevel.Abort:
+            around.queued.pop(queued, None)
+            around.wake(around.machines.admission.withdraw(trio.current_time(), queued))
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        with around.waiting(call, "queue", "waiting in line for a place"):
+            await trio.lowlevel.wait_task_rescheduled(leave_line)
+        hop.holdings.place = queued.permit
+
+    def _feel(self, hop: Hop, ended: Ended) -> None:
+        """Tell an adaptive bulkhead how its upstream bears the load."""
+        place = hop.holdings.place
+        meaning = ended.meaning
+        if place is None or meaning.tenant is Evidence.NONE:
+            return
+        admission = self._around.machines.admission
+        if meaning.is_clean:
+            self._around.wake(admission.succeeded(trio.current_time(), place))
+        elif meaning.cools_down or meaning.retry is not Retry.NEVER:
+            admission.overloaded(trio.current_time(), place, hop.policies.admission)
+
+
+def leave(holdings: Holdings, surroundings: Surroundings) -> None:
+    """Give the place of a call back, and let through whom that lets through."""
+    if holdings.place is not None:
+        woken = surroundings.machines.admission.release(trio.current_time(), holdings.place)
+        surroundings.wake(woken)

@@ -1,0 +1,106 @@
+"""The innermost layers: a place in the connection pool, the limit on one attempt, the transport.
+
+The limit on an attempt begins when there is a connection to be had: waiting for one in the pool
+says nothing about the upstream. It ends with the head of the answer.
+"""
+
+from typing import Final
+
+import trio
+
+from vastar_runtime.pipeline.attempt import Attempt, Ended, Layer
+from vastar_runtime.pipeline.surroundings import Surroundings
+from vastar_runtime.policy import retry_after
+from vastar_runtime.policy.classify import Fault
+from vastar_runtime.transport import TransportError, UpstreamResponse
+
+__all__ = ["AttemptTimeoutLayer", "PoolLayer", "TransportLayer"]
+
+_FIRST_ERROR: Final = 400
+
+
+class PoolLayer:
+    """Has an attempt wait for a connection, or for leave to open one."""
+
+    name = "connection_pool"
+
+    def __init__(self, inner: Layer, surroundings: Surroundings) -> None:
+        self._inner = inner
+        self._transport = surroundings.transport
+
+    async def __call__(self, attempt: Attempt) -> Ended:
+        """Take a place for the attempt; from here on it counts as tried."""
+        hop = attempt.hop
+        call, key, transport = hop.call, hop.key, self._transport
+        call.attempts += 1
+        progress = attempt.progress
+        try:
+            place = await transport.acquire((key[0], key[1]), hop.request.origin, progress)
+        except TransportError as error:
+            return Ended.with_error(hop, error)
+        finally:
+            if progress.queued_us:
+                call.queued_us += progress.queued_us
+        attempt.place = place
+        try:
+            return await self._inner(attempt)
+        finally:
+            transport.release(place)  # does nothing where the transport took it over
+            if progress.resent:
+                call.attempts += 1
+
+
+class AttemptTimeoutLayer:
+    """Ends an attempt that takes too long; off unless configured."""
+
+    name = "attempt_timeout"
+
+    def __init__(self, inner: Layer, surroundings: Surroundings) -> None:
+        del surroundings
+        self._inner = inner
+
+    async def __call__(self, attempt: Attempt) -> Ended:
+        """Bound the attempt, where a bound is configured."""
+        timeout_s = attempt.hop.policies.attempt_timeout_s
+        if timeout_s is None:
+            return await self._inner(attempt)
+        with trio.move_on_after(timeout_s):
+            return await self._inner(attempt)
+        origin = attempt.hop.request.origin
+        words = f"the limit of {timeout_s * 1000:.0f} ms on one attempt passed"
+        error = TransportError.at(attempt.progress, origin.address, words, timed_out=True)
+        return Ended.with_error(attempt.hop, error, Fault.ATTEMPT_TIMEOUT)
+
+
+class TransportLayer:
+    """Sends the request and reads the head of the answer."""
+
+    name = "transport"
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._transport = surroundings.transport
+        self._wall_clock_s = surroundings.wall_clock_s
+
+    async def __call__(self, attempt: Attempt) -> Ended:
+        """Make the attempt."""
+        hop, place = attempt.hop, attempt.place
+        assert place is not None, "the pool's layer is outside of this one"
+        try:
+            response = await self._transport.exchange(place, hop.request, attempt.progress)
+        except TransportError as error:
+            return Ended.with_error(hop, error)
+        asked_s = None
+        if response.status >= _FIRST_ERROR:
+            asked_s = _retry_after_s(response, self._wall_clock_s())
+        return Ended.with_response(hop, response, asked_s)
+
+
+def _retry_after_s(response: UpstreamResponse, wall_now_s: float) -> float | None:
+    """What this answer asks for; each name's first value, as a second one says something else."""
+    found: dict[bytes, str] = {}
+    for name, value in response.headers:
+        if name in {b"retry-after", b"retry-after-ms"}:
+            found.setdefault(name, value.decode("latin-1"))
+    if not found:
+        return None
+    return retry_after.parse(found.get(b"retry-after"), found.get(b"retry-after-ms"), wall_now_s)

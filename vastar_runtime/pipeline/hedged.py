@@ -1,0 +1,125 @@
+"""Hedging: a second attempt beside a slow first one; the first good answer wins. Off by default.
+
+The only place where two attempts of a call are under way at once. Each has its own progress, goes
+through the layers below on its own and pays for itself there; the loser is cancelled, which tells
+the breakers nothing. An attempt that fails while the other is still under way is not the end.
+"""
+
+from typing import Final
+
+import attrs
+import trio
+
+from vastar_runtime.pipeline.attempt import Attempt, Ended, Layer
+from vastar_runtime.pipeline.surroundings import Surroundings
+from vastar_runtime.policy.classify import Retry
+from vastar_runtime.policy.modes import Mode
+from vastar_runtime.transport.progress import Progress
+
+__all__ = ["HedgingLayer"]
+
+
+class HedgingLayer:
+    """Sends a second attempt where the first one is slow, and there is a budget for it."""
+
+    name = "hedging"
+
+    def __init__(self, inner: Layer, surroundings: Surroundings) -> None:
+        self._inner = inner
+        self._around = surroundings
+
+    async def __call__(self, attempt: Attempt) -> Ended:
+        """The end of the attempt, or of the one beside it."""
+        hop = attempt.hop
+        settings = hop.policies.hedging
+        if settings.mode is Mode.OFF:
+            return await self._inner(attempt)
+        hedging = hop.of_tenant.hedging
+        at_s = hedging.plan(hop.method, trio.current_time(), hop.call.deadline.expires_at_s)
+        if at_s is None:
+            return await self._inner(attempt)
+        race = _Race(attempt, self._inner)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(race.run, attempt)
+                with trio.move_on_at(at_s):
+                    await race.decided.wait()
+                if not race.decided.is_set() and self._takes(attempt):
+                    race.runners += 1
+                    nursery.start_soon(race.run, Attempt(hop, attempt.number, Progress()))
+                await race.decided.wait()
+                nursery.cancel_scope.cancel()
+        except BaseException:
+            race.abandon()
+            raise
+        winner, ended = race.finish()
+        if race.runners > 1:
+            self._account(attempt, winner, race)
+        return ended
+
+    def _takes(self, attempt: Attempt) -> bool:
+        """Whether to send a second attempt now; charges the budget if so."""
+        hop = attempt.hop
+        hedging = hop.of_tenant.hedging
+        if not hedging.take(has_answer_begun=attempt.progress.response_started):
+            return False
+        if self._around.gates.of("hedging", hop.policies.hedging.mode).acts():
+            return True
+        hedging.give_back()
+        return False
+
+    def _account(self, first: Attempt, winner: Attempt, race: "_Race") -> None:
+        for attempt, ended in race.ends:
+            if attempt is not first and ended.refused is not None:
+                first.hop.of_tenant.hedging.give_back()  # it was never sent
+        self._around.meters.hedged("lost" if winner is first else "won")
+
+
+@attrs.define(eq=False)
+class _Race:
+    """One or two attempts under way at once.
+
+    Attributes:
+        runners: attempts that were started.
+        decided: set with the first good answer, or when all have ended.
+    """
+
+    first: Attempt
+    inner: Layer
+    runners: int = 1
+    ends: list[tuple[Attempt, Ended]] = attrs.field(factory=list)
+    decided: trio.Event = attrs.field(factory=trio.Event)
+
+    async def run(self, attempt: Attempt) -> None:
+        """Make `attempt`, as one of the runners."""
+        ended = await self.inner(attempt)
+        self.ends.append((attempt, ended))
+        if _rank(ended) == _GOOD or len(self.ends) == self.runners:
+            self.decided.set()
+
+    def finish(self) -> tuple[Attempt, Ended]:
+        """The winner; what the others brought is let go."""
+        winner, best = min(self.ends, key=lambda end: _rank(end[1]))
+        call = self.first.hop.call
+        for attempt, ended in self.ends:
+            if attempt is not winner and ended.response is not None:
+                ended.response.abort()
+        call.also_reached(call.progress.disposition)
+        call.progress = winner.progress
+        return winner, best
+
+    def abandon(self) -> None:
+        """Cancelled: let go of what was brought."""
+        for _, ended in self.ends:
+            if ended.response is not None:
+                ended.response.abort()
+
+
+_GOOD: Final = 0
+
+
+def _rank(ended: Ended) -> int:
+    """Lower is better: an answer that is final, one that is not, an error, a refusal."""
+    if ended.response is not None:
+        return _GOOD if ended.meaning.retry is Retry.NEVER else 1
+    return 2 if ended.error is not None else 3

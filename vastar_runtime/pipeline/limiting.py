@@ -1,0 +1,261 @@
+"""Rate limits of one attempt: what the upstream told, calls in a time, tokens in a time.
+
+Each attempt pays for itself. All that limit it are asked in turn, the learned limit first because
+it is the upstream's own word, then the configured ones, the narrowest first; each charge is made in
+the step that checks. Where a later one refuses, or the attempt is cancelled in line, all that was
+charged comes back. Requests are settled when the attempt has ended; tokens are settled with the
+body of the answer, which the lease waits for.
+"""
+
+from collections.abc import Iterator
+from typing import Final, TypeVar
+
+import attrs
+import trio
+
+from vastar_runtime.pipeline.attempt import Attempt, Ended, Hop, Layer
+from vastar_runtime.pipeline.machines import Limiters, OfCredential
+from vastar_runtime.pipeline.pacing import Pacer
+from vastar_runtime.pipeline.policies import NO_LIMITS, LimitSettings
+from vastar_runtime.pipeline.surroundings import Surroundings
+from vastar_runtime.pipeline.tokens import TokenHold
+from vastar_runtime.policy.header_learning import Go
+from vastar_runtime.policy.llm_usage import LlmRequest, read_request
+from vastar_runtime.policy.modes import Mode
+from vastar_runtime.policy.rate_headers import read_hints
+from vastar_runtime.policy.rate_limit import Allowed, RateLimiter, Waiting
+from vastar_runtime.policy.token_limit import TokenLimiter
+from vastar_runtime.policy.verdicts import Refused
+from vastar_runtime.transport.messages import Body, Buffer, Headers
+
+__all__ = ["RateLimitLayer"]
+
+_LEARNED: Final = "learned_limit"
+_TOO_MANY_REQUESTS: Final = 429
+_FIRST_ERROR: Final = 400
+_CLIENT_ERRORS: Final = range(400, 500)
+
+LimiterT = TypeVar("LimiterT", bound=RateLimiter)
+
+
+class RateLimitLayer:
+    """Has an attempt wait for its turn, or refuses it."""
+
+    name = "rate_limit"
+
+    def __init__(self, inner: Layer, surroundings: Surroundings) -> None:
+        self._inner = inner
+        self._around = surroundings
+
+    async def __call__(self, attempt: Attempt) -> Ended:
+        """Charge, go on, and settle."""
+        policies = attempt.hop.policies
+        if not policies.has_limits and policies.header_learning.mode is Mode.OFF:
+            return await self._inner(attempt)
+        charges = _Charges(attempt, self._around)
+        try:
+            refused = await charges.make()
+            if refused is not None:
+                ended = Ended.by_refusal(refused)
+            else:
+                ended = await self._inner(attempt)
+        except BaseException:
+            charges.settle(None)
+            raise
+        charges.settle(ended)
+        return ended
+
+
+class _Charges:
+    """What one attempt was charged."""
+
+    __slots__ = ("_around", "_attempt", "_go", "_llm", "_requests", "_tokens")
+
+    def __init__(self, attempt: Attempt, surroundings: Surroundings) -> None:
+        self._attempt = attempt
+        self._around = surroundings
+        self._go: Go | None = None
+        self._llm: LlmRequest | None = None
+        self._requests: list[tuple[Pacer[RateLimiter], Allowed]] = []
+        self._tokens: list[tuple[Pacer[TokenLimiter], Allowed]] = []
+
+    async def make(self) -> Refused | None:
+        """Charge everything; on a refusal what was charged until then is still to be settled."""
+        hop = self._attempt.hop
+        policies = hop.policies
+        if policies.has_token_limits and hop.request.body is not None:
+            self._llm = read_request(_whole(hop.request.body))
+        if policies.header_learning.mode is not Mode.OFF:
+            refused = await self._ask_upstreams_word()
+            if refused is not None or not policies.has_limits:
+                return refused
+        for each, settings in _limiters(hop, self._around):
+            if each.requests is not None and settings.requests is not None:
+                mode = settings.requests.mode
+                refused = await self._charge(each.requests, 1, mode, "rate_limit", self._requests)
+                if refused is not None:
+                    return refused
+        return await self._charge_tokens(hop, self._llm) if self._llm is not None else None
+
+    async def _charge_tokens(self, hop: Hop, request: LlmRequest) -> Refused | None:
+        for each, settings in _limiters(hop, self._around):
+            if each.tokens is not None and settings.tokens is not None:
+                cost, mode = each.tokens.limiter.estimate(request), settings.tokens.rate.mode
+                refused = await self._charge(each.tokens, cost, mode, "token_limit", self._tokens)
+                if refused is not None:
+                    return refused
+        return None
+
+    def _estimate(self) -> int:
+        """The tokens that the upstream may count for this attempt; 0 where they are not limited."""
+        if self._llm is None:
+            return 0
+        hop = self._attempt.hop
+        return max(
+            (
+                each.tokens.limiter.estimate(self._llm)
+                for each, _ in _limiters(hop, self._around)
+                if each.tokens is not None
+            ),
+            default=0,
+        )
+
+    async def _ask_upstreams_word(self) -> Refused | None:
+        """Wait until what the upstream told of itself lets this attempt go."""
+        tokens = self._estimate()
+        hop, around = self._attempt.hop, self._around
+        credential, call = hop.of_credential, hop.call
+        gate = around.gates.of(_LEARNED, hop.policies.header_learning.mode)
+        while True:
+            expires_at_s = call.deadline.expires_at_s
+            verdict = credential.learning.decide(trio.current_time(), tokens, expires_at_s)
+            if isinstance(verdict, Go):
+                gate.apply(None)
+                self._go = verdict
+                return None
+            if gate.apply(verdict) is None:
+                return None
+            if isinstance(verdict, Refused):
+                return verdict
+            if credential.learned is None:
+                credential.learned = trio.Event()
+            words = "waiting for the upstream's own rate limit"
+            with around.waiting(call, _LEARNED, words), trio.CancelScope(deadline=verdict.at_s):
+                await credential.learned.wait()
+
+    async def _charge(
+        self,
+        pacer: Pacer[LimiterT],
+        cost: int,
+        mode: Mode,
+        policy: str,
+        charged: list[tuple[Pacer[LimiterT], Allowed]],
+    ) -> Refused | None:
+        if mode is Mode.OFF:
+            return None
+        gate = self._around.gates.of(policy, mode)
+        call = self._attempt.hop.call
+        now_s = trio.current_time()
+        verdict = pacer.limiter.decide(now_s, cost, call.deadline.expires_at_s)
+        if isinstance(verdict, Allowed):
+            gate.apply(None)
+            charged.append((pacer, verdict))
+            return None
+        if gate.apply(verdict) is None:
+            if isinstance(verdict, Waiting):
+                pacer.limiter.withdraw(now_s, verdict)
+            return None
+        if isinstance(verdict, Refused):
+            return verdict
+        with self._around.waiting(call, policy, f"waiting for its {policy.replace('_', ' ')}"):
+            charged.append((pacer, await pacer.wait(verdict)))
+        return None
+
+    def settle(self, ended: Ended | None) -> None:
+        """Account for the end of the attempt; None where it was cancelled."""
+        now_s = trio.current_time()
+        was_sent = self._attempt.progress.request_begun
+        self._learn(ended, now_s, was_sent=was_sent)
+        for pacer, permit in self._requests:
+            pacer.settle(now_s, permit, None if was_sent else 0)
+        if not self._tokens or self._llm is None:
+            return
+        hold = TokenHold(self._llm, self._tokens)
+        response = None if ended is None else ended.response
+        if response is not None and response.status < _FIRST_ERROR:
+            if _is_event_stream(response.headers):
+                hold.expect_events()
+            self._attempt.hop.holdings.tokens = hold  # until its body has ended
+        elif not was_sent or (response is not None and response.status in _CLIENT_ERRORS):
+            hold.refund(now_s)
+        else:
+            hold.settle(now_s)
+
+    def _learn(self, ended: Ended | None, now_s: float, *, was_sent: bool) -> None:
+        """Take in what the answer tells about the limits of its upstream."""
+        if self._go is None:
+            return
+        credential = self._attempt.hop.of_credential
+        learning = credential.learning
+        response = None if ended is None else ended.response
+        if response is None:
+            if not was_sent:
+                learning.not_sent(self._go)
+                _ring(credential)
+            return
+        hints = read_hints(response.headers, self._around.wall_clock_s())
+        was_throttled = response.status == _TOO_MANY_REQUESTS
+        learning.answered(now_s, self._go, hints, was_throttled=was_throttled)
+        if hints:
+            _ring(credential)
+        if learning.rate_ratio != credential.rate_ratio:
+            _scale(self._attempt.hop, now_s)
+
+
+def _ring(credential: OfCredential) -> None:
+    """Have those who wait for the upstream's own limit ask anew."""
+    if credential.learned is not None:
+        credential.learned.set()
+        credential.learned = None
+
+
+def _scale(hop: Hop, now_s: float) -> None:
+    """Let the configured rate follow what the upstream bears."""
+    credential, settings = hop.of_credential, hop.policies.limits.requests
+    credential.rate_ratio = ratio = credential.learning.rate_ratio
+    pacer = credential.limits.requests
+    if pacer is None or settings is None:
+        return
+    limit = max(1, round(settings.limit * ratio))
+    if pacer.limiter.settings.limit != limit:
+        pacer.change(now_s, attrs.evolve(settings, limit=limit, burst=settings.burst))
+
+
+def _limiters(hop: Hop, surroundings: Surroundings) -> Iterator[tuple[Limiters, LimitSettings]]:
+    """The configured limits that this hop meets, the narrowest first, with the call's modes.
+
+    Each is looked up when it is asked for: what nobody holds may be dropped while another is waited
+    for.
+    """
+    policies, machines = hop.policies, surroundings.machines
+    tenant, workspace, _ = hop.key
+    if policies.limits != NO_LIMITS:
+        yield hop.of_credential.limits, policies.limits
+    if policies.workspace_limits != NO_LIMITS:
+        owner = machines.workspaces.get((tenant, workspace), trio.current_time())
+        yield owner.limits, policies.workspace_limits
+    if policies.tenant_limits != NO_LIMITS:
+        owner = machines.tenants.get(tenant, trio.current_time())
+        yield owner.limits, policies.tenant_limits
+    if policies.origin_limits != NO_LIMITS:
+        yield hop.of_origin.limits, policies.origin_limits
+
+
+def _whole(body: Body) -> Buffer:
+    assert body is not None
+    return b"".join(body) if isinstance(body, list | tuple) else body  # type: ignore[return-value]
+
+
+def _is_event_stream(headers: Headers) -> bool:
+    values = [value for name, value in headers if name == b"content-type"]
+    return bool(values) and values[0].partition(b";")[0].strip().lower() == b"text/event-stream"

@@ -1,0 +1,265 @@
+"""The machines that calls share, by what they belong to.
+
+Shape: five stores, one for each kind of key: an origin, a (tenant, origin), a (tenant, workspace,
+origin), a workspace, a tenant. A value bundles the machines of its key, so that a call looks up
+three, not ten. A bundle counts its `users`: a call registers with what it was given, so nothing is
+dropped, and made anew beside it, while anybody holds it.
+
+Numbers come from the merge of a bundle's own key (see `policies`); `reconfigure` brings them up to
+a new configuration without forgetting what happened.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Any, Final, TypeAlias, TypeVar
+
+import attrs
+import trio
+
+from vastar_runtime.pipeline.pacing import Pacer
+from vastar_runtime.pipeline.policies import LimitSettings, PolicyBook
+from vastar_runtime.policy.admission import Admission
+from vastar_runtime.policy.breaker import Breaker
+from vastar_runtime.policy.concurrency import Key
+from vastar_runtime.policy.cooldown import Cooldown
+from vastar_runtime.policy.header_learning import HeaderLearning
+from vastar_runtime.policy.hedging import Hedging
+from vastar_runtime.policy.keyed import KeyedStore
+from vastar_runtime.policy.rate_limit import RateLimiter
+from vastar_runtime.policy.retry_quota import RetryQuota
+from vastar_runtime.policy.token_limit import TokenLimiter
+from vastar_runtime.policy.verdicts import Scope
+
+__all__ = ["Limiters", "Machines", "OfCredential", "OfOrigin", "OfOwner", "OfTenantAtOrigin"]
+
+IDLE_S: Final = 60.0
+"""A bundle that nobody used for so long, and that owes nothing, is dropped."""
+_SWEEP_S: Final = 5.0
+_SWEEPS: Final = 12
+"""Every key is looked at once in so many sweeps: once in a minute."""
+MAX_KEYS: Final = 10_000
+"""Of one kind; above it those that owe nothing go although they do not idle."""
+
+RequestPacer: TypeAlias = Pacer[RateLimiter]
+TokenPacer: TypeAlias = Pacer[TokenLimiter]
+
+
+class Limiters:
+    """The limits that share one bucket, each there where it is configured."""
+
+    __slots__ = ("requests", "tokens")
+
+    def __init__(self, settings: LimitSettings) -> None:
+        self.requests: RequestPacer | None = None
+        self.tokens: TokenPacer | None = None
+        self.configure(settings, 0.0)
+
+    def configure(self, settings: LimitSettings, now_s: float) -> None:
+        """Go on under other settings; who waits for a limit that is gone goes at once."""
+        if settings.requests is None:
+            if self.requests is not None:
+                self.requests.lift(now_s)
+            self.requests = None
+        elif self.requests is None:
+            self.requests = Pacer(RateLimiter(settings.requests))
+        else:
+            self.requests.change(now_s, settings.requests)
+        if settings.tokens is None:
+            if self.tokens is not None:
+                self.tokens.lift(now_s)
+            self.tokens = None
+        elif self.tokens is None:
+            self.tokens = Pacer(TokenLimiter(settings.tokens))
+        else:
+            self.tokens.limiter.change_tokens(now_s, settings.tokens)
+            self.tokens.wake(now_s)
+
+    def is_droppable(self, now_s: float) -> bool:
+        """Whether new ones would decide the same."""
+        return (self.requests is None or self.requests.limiter.is_droppable(now_s)) and (
+            self.tokens is None or self.tokens.limiter.is_droppable(now_s)
+        )
+
+    @property
+    def waiting(self) -> int:
+        """Calls in their lines."""
+        return sum(p.limiter.waiting_count for p in (self.requests, self.tokens) if p is not None)
+
+
+@attrs.define(eq=False)
+class OfOrigin:
+    """What all callers of an origin share."""
+
+    breaker: Breaker
+    limits: Limiters
+    users: int = 0
+
+    def is_droppable(self, now_s: float) -> bool:
+        """Whether forgetting it is as good as keeping it."""
+        return (
+            not self.users and self.breaker.is_droppable(now_s) and self.limits.is_droppable(now_s)
+        )
+
+
+@attrs.define(eq=False)
+class OfTenantAtOrigin:
+    """What a tenant's calls to an origin share."""
+
+    breaker: Breaker
+    quota: RetryQuota
+    hedging: Hedging
+    users: int = 0
+
+    def is_droppable(self, now_s: float) -> bool:
+        """Whether forgetting it is as good as keeping it."""
+        return (
+            not self.users and self.breaker.is_droppable(now_s) and self.quota.is_droppable(now_s)
+        )
+
+
+@attrs.define(eq=False)
+class OfCredential:
+    """What a workspace's calls to an origin share: they go out with one credential.
+
+    Attributes:
+        rate_ratio: the part of the configured rate that holds now, as the upstream bears it.
+        learned: set, and replaced, when an answer may have told more than was known.
+    """
+
+    cooldown: Cooldown
+    learning: HeaderLearning
+    limits: Limiters
+    users: int = 0
+    rate_ratio: float = 1.0
+    learned: trio.Event | None = None
+
+    def is_droppable(self, now_s: float) -> bool:
+        """Whether forgetting it is as good as keeping it."""
+        return (
+            not self.users
+            and self.cooldown.is_droppable(now_s)
+            and self.learning.is_droppable(now_s)
+            and self.limits.is_droppable(now_s)
+        )
+
+
+@attrs.define(eq=False)
+class OfOwner:
+    """What all calls of a tenant, or of a workspace, share wherever they go.
+
+    It counts no users: its limiters know who waits, and what is charged and not settled.
+    """
+
+    limits: Limiters
+
+    def is_droppable(self, now_s: float) -> bool:
+        """Whether forgetting it is as good as keeping it."""
+        return self.limits.is_droppable(now_s)
+
+
+_Key = TypeVar("_Key", bound=Hashable)
+_Bundle = TypeVar("_Bundle")
+
+
+def _store(
+    make: Callable[[_Key], _Bundle], is_droppable: Callable[[_Bundle, float], bool]
+) -> KeyedStore[_Key, _Bundle]:
+    return KeyedStore(make, is_droppable, idle_s=IDLE_S, max_keys=MAX_KEYS)
+
+
+class Machines:
+    """All machines of a runtime.
+
+    Attributes:
+        admission: the bulkhead and its queue; there is one.
+    """
+
+    def __init__(self, book: PolicyBook) -> None:
+        self.book = book
+        self.admission = Admission(book.of().admission)
+        self._appeared = trio.Event()
+        self.origins: KeyedStore[str, OfOrigin] = _store(self._of_origin, OfOrigin.is_droppable)
+        self.tenants_at_origins: KeyedStore[tuple[str, str], OfTenantAtOrigin] = _store(
+            self._of_tenant_at_origin, OfTenantAtOrigin.is_droppable
+        )
+        self.credentials: KeyedStore[Key, OfCredential] = _store(
+            self._of_credential, OfCredential.is_droppable
+        )
+        self.workspaces: KeyedStore[tuple[str, str], OfOwner] = _store(
+            self._of_workspace, OfOwner.is_droppable
+        )
+        self.tenants: KeyedStore[str, OfOwner] = _store(self._of_tenant, OfOwner.is_droppable)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._stores()))
+
+    async def run(self) -> None:
+        """Drop what idles, for ever; sleeps while there is nothing."""
+        while True:
+            if not len(self):
+                self._appeared = trio.Event()
+                await self._appeared.wait()
+            await trio.sleep(_SWEEP_S)
+            for store in self._stores():
+                store.sweep(trio.current_time(), len(store) // _SWEEPS + 1)
+
+    def reconfigure(self, book: PolicyBook, now_s: float) -> None:
+        """Go on under the settings of `book`; counts, debts and open circuits stay."""
+        self.book = book
+        for origin, of_origin in self.origins.items():
+            policies = book.of(origin=origin)
+            of_origin.breaker.configure(policies.breaker)
+            of_origin.limits.configure(policies.origin_limits, now_s)
+        for (tenant, origin), of_tenant in self.tenants_at_origins.items():
+            policies = book.of(tenant=tenant, origin=origin)
+            of_tenant.breaker.configure(policies.breaker)
+            of_tenant.quota.configure(policies.retry_quota)
+            of_tenant.hedging.configure(policies.hedging)
+        for key, credential in self.credentials.items():
+            policies = book.of(*key)
+            credential.cooldown.configure(policies.cooldown)
+            credential.learning.configure(policies.header_learning)
+            credential.limits.configure(policies.limits, now_s)
+            credential.rate_ratio = 1.0
+        for (tenant, workspace), owner in self.workspaces.items():
+            policies = book.of(tenant=tenant, workspace=workspace)
+            owner.limits.configure(policies.workspace_limits, now_s)
+        for tenant, owner in self.tenants.items():
+            owner.limits.configure(book.of(tenant=tenant).tenant_limits, now_s)
+
+    def _stores(self) -> tuple[KeyedStore[Any, Any], ...]:
+        return (
+            self.origins,
+            self.tenants_at_origins,
+            self.credentials,
+            self.workspaces,
+            self.tenants,
+        )
+
+    def _of_origin(self, origin: str) -> OfOrigin:
+        self._appeared.set()
+        policies = self.book.of(origin=origin)
+        return OfOrigin(Breaker(policies.breaker, Scope.ORIGIN), Limiters(policies.origin_limits))
+
+    def _of_tenant_at_origin(self, key: tuple[str, str]) -> OfTenantAtOrigin:
+        tenant, origin = key
+        policies = self.book.of(tenant=tenant, origin=origin)
+        return OfTenantAtOrigin(
+            Breaker(policies.breaker, Scope.TENANT),
+            RetryQuota(policies.retry_quota),
+            Hedging(policies.hedging),
+        )
+
+    def _of_credential(self, key: Key) -> OfCredential:
+        policies = self.book.of(*key)
+        return OfCredential(
+            Cooldown(policies.cooldown),
+            HeaderLearning(policies.header_learning),
+            Limiters(policies.limits),
+        )
+
+    def _of_workspace(self, key: tuple[str, str]) -> OfOwner:
+        policies = self.book.of(tenant=key[0], workspace=key[1])
+        return OfOwner(Limiters(policies.workspace_limits))
+
+    def _of_tenant(self, tenant: str) -> OfOwner:
+        return OfOwner(Limiters(self.book.of(tenant=tenant).tenant_limits))

@@ -1,0 +1,130 @@
+"""Retry: asks again where that may help, and waits in between.
+
+The only loop over attempts. It sees how an attempt ended, has `policy.retry` decide, keeps the
+answer that it is about to replace, and sleeps. An attempt that our own policies do not let out ends
+the loop with what the attempt before it brought: an answer of the upstream, even a 503, tells more
+than our refusal to ask again.
+"""
+
+from typing import Final
+
+import trio
+
+from vastar_runtime.pipeline.attempt import Attempt, Ended, Hop, Layer
+from vastar_runtime.pipeline.surroundings import Surroundings
+from vastar_runtime.policy import retry
+from vastar_runtime.policy.classify import Retry
+from vastar_runtime.policy.modes import Mode
+from vastar_runtime.policy.retry import Reason, RetryAt
+from vastar_runtime.policy.verdicts import Refused, Scope
+
+__all__ = ["RetryLayer"]
+
+_KEPT_BYTES: Final = 256 * 1024
+_KEEP_S: Final = 1.0
+"""An error's body that is longer, or takes longer, is not worth holding up its retry."""
+
+
+class RetryLayer:
+    """Makes up to so many attempts of one."""
+
+    name = "retry"
+
+    def __init__(self, inner: Layer, surroundings: Surroundings) -> None:
+        self._inner = inner
+        self._around = surroundings
+
+    async def __call__(self, attempt: Attempt) -> Ended:
+        """The end of the last attempt, or of the last one that went out."""
+        hop = attempt.hop
+        settings = hop.policies.retry
+        if settings.mode is Mode.OFF:
+            return await self._inner(attempt)
+        ended = await self._inner(attempt)
+        if ended.meaning.retry is Retry.NEVER:
+            if ended.meaning.is_clean:
+                hop.of_tenant.quota.earn(trio.current_time())
+            return ended
+        gate = self._around.gates.of("retry", settings.mode)
+        while (planned := self._plan(hop, attempt, ended)) is not None:
+            if not gate.acts():
+                retry.settle(hop.of_tenant.quota, planned, None, trio.current_time())
+                return ended
+            following = await self._again(hop, attempt, ended, planned)
+            if following.refused is not None and _tells_more(ended):
+                hop.call.refused(following.refused)
+                hop.call.progress = attempt.progress
+                return ended
+            if ended.response is not None:
+                ended.response.abort()
+            attempt = Attempt(hop, attempt.number + 1, hop.call.progress)
+            ended = following
+        return ended
+
+    def _plan(self, hop: Hop, attempt: Attempt, ended: Ended) -> RetryAt | None:
+        """When to try again; None where not."""
+        policies, around = hop.policies, self._around
+        if ended.result is None:
+            return None
+        verdict = retry.decide(
+            policies.retry,
+            ended.result,
+            ended.meaning,
+            hop.of_tenant.quota,
+            around.gates.of("retry_quota", policies.retry_quota.mode),
+            now_s=trio.current_time(),
+            attempts_made=attempt.number,
+            expires_at_s=hop.call.deadline.expires_at_s,
+            is_committed=False,  # the caller sees nothing before this layer has returned
+            random_ratio=around.random_ratio(),
+        )
+        if isinstance(verdict, RetryAt):
+            around.meters.retried(ended.meaning.retry.name.lower())
+            return verdict
+        around.meters.gave_up(verdict.reason.value)
+        if verdict.reason is Reason.QUOTA_SPENT:
+            hop.call.refused(
+                Refused("retry_quota", Scope.TENANT, verdict.retry_after_s, "retries are used up")
+            )
+        else:
+            hop.call.come_back_after(verdict.retry_after_s)
+        return None
+
+    async def _again(self, hop: Hop, attempt: Attempt, ended: Ended, planned: RetryAt) -> Ended:
+        """Wait, and make the next attempt; the reservation of `planned` is settled in any case."""
+        meaning = None
+        try:
+            await self._back_off(hop, ended, planned)
+            hop.call.next_attempt()
+            following = await self._inner(Attempt(hop, attempt.number + 1, hop.call.progress))
+            if following.refused is None:
+                meaning = following.meaning
+            return following
+        finally:
+            retry.settle(hop.of_tenant.quota, planned, meaning, trio.current_time())
+
+    async def _back_off(self, hop: Hop, ended: Ended, planned: RetryAt) -> None:
+        call = hop.call
+        call.waiting_for = "waiting to try again"
+        started_s = trio.current_time()
+        try:
+            if ended.response is not None:
+                with trio.move_on_after(_KEEP_S) as patience:
+                    await ended.response.keep(_KEPT_BYTES)
+                if patience.cancelled_caught:
+                    ended.response.abort()
+            await trio.sleep_until(planned.at_s)
+        except BaseException:
+            if ended.response is not None:
+                ended.response.abort()
+            raise
+        finally:
+            waited_s = trio.current_time() - started_s
+            call.backoff_us += round(waited_s * 1e6)
+            self._around.meters.waited("backoff", waited_s)
+        call.waiting_for = ""
+
+
+def _tells_more(ended: Ended) -> bool:
+    """Whether the end before tells more than that the next attempt was refused."""
+    return ended.response is None or ended.response.is_kept

@@ -1,0 +1,132 @@
+"""What a connector is given to reach upstreams: the transport behind all layers of policy.
+
+A `Lease` is one call's: it begins with the call's first request and ends when the answer's body
+has ended, whichever way. While it lasts it holds the call's place in the bulkhead and the tokens
+that its answer may still cost. Each request through it is a hop: it meets the attempt layers anew,
+with its own origin.
+"""
+
+from types import TracebackType
+from typing import Final, Self
+
+import trio
+
+from vastar_runtime.calls import Call
+from vastar_runtime.outcomes import Failure, FailureKind
+from vastar_runtime.pipeline.admitting import leave
+from vastar_runtime.pipeline.attempt import Attempt, Holdings, Hop, Layer
+from vastar_runtime.pipeline.breaking import count_held
+from vastar_runtime.pipeline.surroundings import Surroundings
+from vastar_runtime.policy.concurrency import Key
+from vastar_runtime.policy.verdicts import Refused
+from vastar_runtime.transport.messages import UpstreamRequest
+from vastar_runtime.transport.response import UpstreamResponse
+
+__all__ = ["Lease", "Upstreams"]
+
+_KINDS: Final = {
+    "bulkhead": FailureKind.OVERLOADED,
+    "queue": FailureKind.OVERLOADED,
+    "circuit_breaker": FailureKind.CIRCUIT_OPEN,
+    "cooldown": FailureKind.RATE_LIMITED,
+    "learned_limit": FailureKind.RATE_LIMITED,
+    "rate_limit": FailureKind.RATE_LIMITED,
+    "token_limit": FailureKind.RATE_LIMITED,
+}
+
+
+class Upstreams:
+    """The upstreams of a runtime behind its policies."""
+
+    def __init__(self, outermost: Layer, surroundings: Surroundings) -> None:
+        self._outermost = outermost
+        self._around = surroundings
+
+    def lease(self, call: Call) -> "Lease":
+        """A context for the requests of `call`; leaving it gives back all that they hold."""
+        return Lease(call, self._outermost, self._around)
+
+
+class Lease:
+    """One call's way to its upstreams. A context manager; leaving it never waits."""
+
+    __slots__ = ("_around", "_call", "_holdings", "_outermost")
+
+    def __init__(self, call: Call, outermost: Layer, surroundings: Surroundings) -> None:
+        self._call = call
+        self._outermost = outermost
+        self._around = surroundings
+        self._holdings = Holdings()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        leave(self._holdings, self._around)
+        if self._holdings.tokens is not None:
+            self._holdings.tokens.settle(trio.current_time())
+
+    async def request(self, request: UpstreamRequest) -> UpstreamResponse | Failure:
+        """Send `request`, as often as the policies say, and give the head of the answer.
+
+        Returns:
+            the response, to be read and closed; or why one of our own policies refused it.
+
+        Raises:
+            TransportError: there is no response.
+        """
+        call, around = self._call, self._around
+        hop = self._hop(request)
+        hop.begin_use()
+        try:
+            ended = await self._outermost(Attempt(hop, 1, call.progress))
+        finally:
+            if hop.held:
+                count_held(hop, around)
+            hop.end_use()
+        if ended.refused is not None:
+            around.meters.refused(ended.refused.policy, ended.refused.scope.value)
+            return _refusal(call, ended.refused)
+        if ended.error is not None:
+            raise ended.error
+        assert ended.response is not None, "an attempt ends with a response, an error or a refusal"
+        return ended.response
+
+    def saw(self, data: bytes) -> None:
+        """A piece of the answer's body, decoded, was read: it may tell what the call has cost."""
+        if self._holdings.tokens is not None:
+            self._holdings.tokens.saw(data)
+
+    def _hop(self, request: UpstreamRequest) -> Hop:
+        call, machines, now_s = self._call, self._around.machines, trio.current_time()
+        tenant, workspace = call.request.tenant_id, call.request.workspace_id or ""
+        origin = call.origin
+        key = Key(tenant, workspace, origin)
+        return Hop(
+            call,
+            request,
+            key,
+            machines.book.of(tenant, workspace, origin),
+            self._holdings,
+            machines.origins.get(origin, now_s),
+            machines.tenants_at_origins.get((tenant, origin), now_s),
+            machines.credentials.get(key, now_s),
+        )
+
+
+def _refusal(call: Call, refused: Refused) -> Failure:
+    """Who refused, why, and for how long."""
+    call.refused(refused)
+    whose = "runtime's" if refused.scope.value == "runtime" else f"{refused.scope.value}'s"
+    return Failure(
+        _KINDS[refused.policy],
+        f"refused by the {whose} {refused.policy.replace('_', ' ')} ({call.origin}): "
+        f"{refused.reason}",
+        retry_after_ms=call.retry_after_ms,
+        refused_by=call.refused_by,
+    )
