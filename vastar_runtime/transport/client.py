@@ -155,7 +155,7 @@ class HttpTransport:
         if slot is None:
             return
         self._busy.discard(slot)
-        if self._closed or self._living(slot) is None:
+        if self._living(slot) is None:  # so it is when the transport was closed meanwhile
             self._pool.discard(slot)
         else:
             self._put_back(slot, slot.idle_since_s)

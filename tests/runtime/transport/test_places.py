@@ -203,9 +203,11 @@ async def test_closing_the_transport_under_a_place(house: House, *, warm: bool) 
         await house.fetch(port=81)
     used, unused = await acquire(house), await acquire(house, Origin("http", "api.test", 81))
     await house.transport.aclose()
+    house.network.lookups.clear()
     with pytest.raises(TransportError, match="was closed") as caught:
         await exchange(house, used)
     assert caught.value.kind is FaultKind.LOCAL
+    assert not house.network.lookups, "nothing is begun any more"
     house.transport.release(unused)
     assert house.counts == (0, 0, 0)
     house.check_nothing_is_left()
