@@ -47,7 +47,7 @@ def test_every_block_has_a_language_that_is_looked_at():
 def test_configuration_files_are_accepted(fence, tmp_path):
     file = tmp_path / "vastar.toml"
     file.write_text(fence.text)
-    assert load_config(file=str(file), environ={}).origins
+    assert load_config(file=str(file), environ={}).sources
 
 
 SHELL = [

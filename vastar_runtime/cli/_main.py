@@ -14,7 +14,15 @@ from vastar_runtime._version import __version__
 from vastar_runtime.cli._target import load_from_options
 from vastar_runtime.cli.control import ControlError
 from vastar_runtime.cli.exit_codes import EXPLAINED, ExitCode
-from vastar_runtime.config import DEFAULT_SOCKET_PATH, ConfigError, parse_tcp_address, render
+from vastar_runtime.config import (
+    DEFAULT_SOCKET_PATH,
+    BadName,
+    ConfigError,
+    canonical_origin,
+    parse_tcp_address,
+    render,
+    render_for,
+)
 from vastar_runtime.runtime_files import AlreadyRunningError, RuntimeFileError
 
 __all__ = ["main"]
@@ -34,6 +42,7 @@ environment (the command line outranks it, and it outranks the configuration fil
   VASTAR_USE_TCP       true: listen on TCP instead of the socket
   VASTAR_TCP_HOST, VASTAR_TCP_PORT   where (127.0.0.1, 5000)
   VASTAR_LOG_LEVEL, VASTAR_LOG_FORMAT
+  VASTAR_METRICS_LISTEN   where metrics can be fetched; off by default
 """
 )
 
@@ -100,7 +109,14 @@ def _check_config(options: argparse.Namespace) -> ExitCode:
     from vastar_runtime.assembly import refuse_unusable  # noqa: PLC0415 - as above
 
     refuse_unusable(loaded.config, os.environ)
-    print(render(loaded, explain=options.explain), end="")
+    caller = {name: getattr(options, name) for name in ("tenant", "workspace", "origin")}
+    if caller["workspace"] is not None and caller["tenant"] is None:
+        _fail("--workspace needs --tenant: workspaces are a tenant's", ExitCode.USAGE)
+        return ExitCode.USAGE
+    if all(name is None for name in caller.values()):
+        print(render(loaded, explain=options.explain), end="")
+    else:
+        print(render_for(loaded, **caller, explain=options.explain), end="")
     return ExitCode.OK
 
 
@@ -163,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     check = add("check-config", _check_config, "check the configuration and print what would hold")
     _add_serving(check)
     check.add_argument("--explain", action="store_true", help="say what each key means")
+    _add_caller(check)
     return parser
 
 
@@ -190,6 +207,27 @@ def _add_serving(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--drain-s", metavar="S", help="time that calls in flight get at shutdown, in seconds"
     )
+    command.add_argument(
+        "--metrics-listen", metavar="[HOST:]PORT", help="let metrics be fetched there (loopback)"
+    )
+
+
+def _add_caller(command: argparse.ArgumentParser) -> None:
+    caller = command.add_argument_group(
+        "one caller", "print the policies that hold for it, each with where that is written"
+    )
+    caller.add_argument("--tenant", metavar="NAME", help="its tenant")
+    caller.add_argument("--workspace", metavar="NAME", help="its workspace")
+    caller.add_argument(
+        "--origin", metavar="URL", type=_origin, help="where it calls, such as https://api.test"
+    )
+
+
+def _origin(text: str) -> str:
+    try:
+        return canonical_origin(text)
+    except BadName as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _address(text: str) -> str:

@@ -78,7 +78,7 @@ def _pid_of_running(address: Address) -> int | None:
 
 
 def _serve_arguments(options: argparse.Namespace) -> Iterator[str]:
-    for name in ("socket", "config", "log_level", "log_format", "drain_s"):
+    for name in ("socket", "config", "log_level", "log_format", "drain_s", "metrics_listen"):
         value = getattr(options, name)
         if value is not None:
             yield f"--{name.replace('_', '-')}={value}"

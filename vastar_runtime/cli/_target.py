@@ -28,13 +28,14 @@ def load_from_options(options: argparse.Namespace) -> LoadedConfig:
         ("drain_s", "server.drain_s"),
         ("log_level", "log.level"),
         ("log_format", "log.format"),
+        ("metrics_listen", "metrics.listen"),
     ):
         value = getattr(options, name, None)
         if value is not None:
             flags.append(Setting(key, value, "--" + name.replace("_", "-")))
     if getattr(options, "socket", None) is not None:
         # Who names a socket wants it, whatever VASTAR_USE_TCP says of the usual place.
-        flags.append(Setting("server.use_tcp", value=False, origin="--socket"))
+        flags.append(Setting("server.use_tcp", value=False, source="--socket"))
     if getattr(options, "tcp", None):
         flags.append(Setting("server.tcp_also", tuple(options.tcp), "--tcp"))
     return load_config(file=options.config, flags=flags)

@@ -7,36 +7,73 @@ from vastar_runtime.config._addresses import (
     UnixAddress,
     parse_tcp_address,
 )
-from vastar_runtime.config._load import LoadedConfig, Setting, load_config
+from vastar_runtime.config._changes import Changes, compare
+from vastar_runtime.config._file import Setting
+from vastar_runtime.config._load import LoadedConfig, load_config
+from vastar_runtime.config._merge import merge, written_for
 from vastar_runtime.config._model import (
     HttpConfig,
     LogConfig,
+    MetricsConfig,
     PoolConfig,
     ProxyConfig,
     RuntimeConfig,
     ServerConfig,
     TlsConfig,
 )
+from vastar_runtime.config._names import BadName, canonical_origin
+from vastar_runtime.config._policies import (
+    BreakerConfig,
+    BulkheadConfig,
+    HeaderLearningConfig,
+    PoliciesConfig,
+    PolicyTables,
+    QueueConfig,
+    RateLimitConfig,
+    RetryConfig,
+    RetryQuotaConfig,
+    TenantConfig,
+    TokenLimitConfig,
+)
 from vastar_runtime.config._problems import ConfigError, Problem
-from vastar_runtime.config._render import render
+from vastar_runtime.config._render import render, render_for
 
 __all__ = [
     "DEFAULT_SOCKET_PATH",
     "Address",
+    "BadName",
+    "BreakerConfig",
+    "BulkheadConfig",
+    "Changes",
     "ConfigError",
+    "HeaderLearningConfig",
     "HttpConfig",
     "LoadedConfig",
     "LogConfig",
+    "MetricsConfig",
+    "PoliciesConfig",
+    "PolicyTables",
     "PoolConfig",
     "Problem",
     "ProxyConfig",
+    "QueueConfig",
+    "RateLimitConfig",
+    "RetryConfig",
+    "RetryQuotaConfig",
     "RuntimeConfig",
     "ServerConfig",
     "Setting",
     "TcpAddress",
+    "TenantConfig",
     "TlsConfig",
+    "TokenLimitConfig",
     "UnixAddress",
+    "canonical_origin",
+    "compare",
     "load_config",
+    "merge",
     "parse_tcp_address",
     "render",
+    "render_for",
+    "written_for",
 ]

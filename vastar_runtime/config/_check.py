@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from vastar_runtime.config._addresses import is_loopback, parse_tcp_address
+from vastar_runtime.config._check_policies import check_policies
 from vastar_runtime.config._model import RuntimeConfig
 from vastar_runtime.config._problems import Problem
 
@@ -19,33 +20,39 @@ _READ_WRITE_GROUP: Final = 0o060
 _READ_WRITE_ALL: Final = 0o666
 
 
-def check_whole(config: RuntimeConfig, origins: Mapping[str, str]) -> Iterator[Problem]:
-    """Everything wrong between keys, each blamed on the origin of the key it is about."""
+def check_whole(config: RuntimeConfig, sources: Mapping[str, str]) -> Iterator[Problem]:
+    """Everything wrong between keys, each blamed on the source of the key it is about."""
     for key, wrong, right in (
         *_check_tcp(config),
         *_check_socket(config),
         *_check_tls(config),
         *_check_proxies(config),
         *_check_pool(config),
+        *check_policies(config),
     ):
-        yield Problem(origins.get(key, "configuration"), key, wrong, right)
+        yield Problem(sources.get(key, "configuration"), key, wrong, right)
 
 
 def _check_tcp(config: RuntimeConfig) -> Iterator[tuple[str, str, str]]:
     server = config.server
     asked = [("server.tcp_host", server.tcp_host)] if server.use_tcp else []
-    for text in server.tcp_also:
+    listen = config.metrics.listen
+    for key, text in (
+        *(("server.tcp_also", text) for text in server.tcp_also),
+        *([] if listen is None else [("metrics.listen", listen)]),
+    ):
         try:
-            asked.append(("server.tcp_also", parse_tcp_address(text).host))
+            asked.append((key, parse_tcp_address(text).host))
         except ValueError as error:
             wrong, _, right = str(error).partition("; ")
-            yield "server.tcp_also", wrong, right
+            yield key, wrong, right
     for key, host in asked:
         if not is_loopback(host):
             yield (
                 key,
                 f"{host} may be reached from other machines, which is not supported yet",
-                "listen on 127.0.0.1, ::1 or localhost, or on the Unix socket",
+                "listen on 127.0.0.1, ::1 or localhost"
+                + ("" if key == "metrics.listen" else ", or on the Unix socket"),
             )
 
 

@@ -2,7 +2,7 @@
 
 Frozen `msgspec.Struct`s: the loader reads keys, types and ranges from them, `check-config` prints
 their descriptions, so a key is said once, here. A new table is a new Struct and a field of
-`RuntimeConfig`. Sources of the numbers: PROTOCOL.md (wire), DEFAULTS.md (policies).
+`RuntimeConfig`. The policies are in `_policies`. Sources of the numbers: PROTOCOL.md (wire).
 """
 
 from typing import Annotated, Literal, TypeAlias
@@ -20,10 +20,12 @@ from vastar_runtime.config._addresses import (
     UnixAddress,
     parse_tcp_address,
 )
+from vastar_runtime.config._policies import PoliciesConfig, PolicyTables, TenantConfig
 
 __all__ = [
     "HttpConfig",
     "LogConfig",
+    "MetricsConfig",
     "PoolConfig",
     "ProxyConfig",
     "RuntimeConfig",
@@ -187,11 +189,35 @@ class ProxyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = True
 
 
+class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Metrics for a Prometheus server to fetch."""
+
+    listen: Annotated[
+        _Text | None, Meta(description="[HOST:]PORT, loopback only; not set: off")
+    ] = None
+
+    def address(self) -> TcpAddress | None:
+        """Where to listen, or None when that is off."""
+        return None if self.listen is None else parse_tcp_address(self.listen)
+
+
 class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that can be configured."""
+    """Everything that can be configured.
+
+    `defaults` holds for all calls; what `tenants`, their workspaces and `origins` (by canonical
+    text) say beside it is kept as it was written, and merged by `_merge` for whoever asks.
+    """
 
     server: ServerConfig = ServerConfig()
     log: LogConfig = LogConfig()
     http: HttpConfig = HttpConfig()
     tls: TlsConfig = TlsConfig()
     proxy: ProxyConfig = ProxyConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    defaults: PoliciesConfig = PoliciesConfig()
+    tenants: Annotated[
+        dict[str, TenantConfig], Meta(description="policies of a tenant, and of its workspaces")
+    ] = {}
+    origins: Annotated[
+        dict[str, PolicyTables], Meta(description="policies of calls to an origin")
+    ] = {}

@@ -12,19 +12,19 @@ class Problem:
     """One thing wrong.
 
     Attributes:
-        origin: the file, variable or flag that said it.
-        key: the dotted path in the configuration; empty when the origin as a whole is at fault.
+        source: the file, variable or flag that said it.
+        key: the dotted path in the configuration; empty when the source as a whole is at fault.
         wrong: what was found, without secrets.
         right: what would be right.
     """
 
-    origin: str
+    source: str
     key: str
     wrong: str
     right: str
 
     def __str__(self) -> str:
-        place = f"{self.origin}: {self.key}" if self.key else self.origin
+        place = f"{self.source}: {self.key}" if self.key else self.source
         return f"{place}: {self.wrong}; {self.right}"
 
 

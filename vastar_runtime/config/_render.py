@@ -1,20 +1,37 @@
 """Print a merged configuration as TOML that can be used as a file again.
 
-Keys that are not set and secrets become comments, so the output always loads.
+Keys that are not set and secrets become comments, so the output always loads. So do the values that
+a place of policies inherits: written out, they would stop following the place they come from.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 import msgspec
 import msgspec.inspect as mi
 
 from vastar_runtime.config._expect import fields_of, outline
 from vastar_runtime.config._load import LoadedConfig
+from vastar_runtime.config._merge import (
+    Written,
+    all_written,
+    merge,
+    place_of_key,
+    places_above,
+    written_for,
+)
+from vastar_runtime.config._policies import DEFAULTS, TENANTS
+from vastar_runtime.config._schema import Leaf, policy_leaves
+from vastar_runtime.config._toml import dotted, quoted, value_text, with_note
 from vastar_runtime.redaction import redact_url
 
-__all__ = ["render"]
+__all__ = ["render", "render_for"]
 
-_QUOTED_COLUMN = 48
+_Lines = Iterator[str]
+
+_OF_OWN_BREAKER: Final = (
+    "# Of the tenant's own breaker; the one that all share has what defaults and origin say."
+)
 
 
 def render(loaded: LoadedConfig, *, explain: bool = False) -> str:
@@ -24,43 +41,114 @@ def render(loaded: LoadedConfig, *, explain: bool = False) -> str:
         loaded: what `load_config` returned.
         explain: put each key's description above it.
     """
-    lines = _table(loaded.config, loaded.origins, "", explain=explain)
+    return _text(
+        [
+            *_struct(loaded.config, loaded.sources, (), explain=explain),
+            *_places(loaded, explain=explain),
+        ]
+    )
+
+
+def render_for(
+    loaded: LoadedConfig,
+    *,
+    tenant: str | None = None,
+    workspace: str | None = None,
+    origin: str | None = None,
+    explain: bool = False,
+) -> str:
+    """The policies that hold for one caller, each value with the place that it comes from.
+
+    Args:
+        loaded: what `load_config` returned.
+        tenant: its name; None leaves out what is written for tenants.
+        workspace: its name; only with a tenant.
+        origin: its canonical text.
+        explain: put each key's description above it.
+    """
+    names = (("tenant", tenant), ("workspace", workspace), ("origin", origin))
+    asked = [f"{what} {quoted(name)}" for what, name in names if name is not None]
+    places = tuple(written_for(loaded.config, tenant, workspace, origin))
+    merged = merge(loaded.config.defaults, [place.tables for place in places])
+    lines = [f"# What holds for {', '.join(asked) or 'everybody'}, and where it is written."]
+    if asked and not places:
+        lines.append("# Nothing is written for it: the defaults hold.")
+    for policy, leaves in policy_leaves(DEFAULTS).items():
+        lines += ["", f"[{policy}]"]
+        if policy == "breaker" and any(
+            place.path[0] == TENANTS and policy in place.tables for place in places
+        ):
+            lines.append(_OF_OWN_BREAKER)
+        for key, leaf in leaves.items():
+            path = place_of_key(places, policy, key)
+            source = loaded.sources.get(dotted((*path, key)))
+            note = "default" if source is None else f"[{dotted(path)}], {source}"
+            value = getattr(getattr(merged, policy), key)
+            lines += _described(leaf.type_, explain=explain)
+            text = f"{key} = {value_text(key, value)}"
+            lines.append(f"# {key} is not set" if value is None else with_note(text, note))
+    return _text(lines)
+
+
+def _text(lines: list[str]) -> str:
     return "\n".join(lines).strip() + "\n"
 
 
-def _table(
-    value: msgspec.Struct, origins: Mapping[str, str], prefix: str, *, explain: bool
-) -> Iterator[str]:
+def _described(type_: mi.Type, *, explain: bool) -> _Lines:
+    if explain:
+        yield f"# {outline(type_)[0]}"
+
+
+def _struct(
+    value: msgspec.Struct, sources: Mapping[str, str], path: tuple[str, ...], *, explain: bool
+) -> _Lines:
     tables: list[tuple[str, msgspec.Struct]] = []
-    if prefix:
-        yield ""
-        yield f"[{prefix[:-1]}]"
+    leaves: list[str] = []
     for name, field in (fields_of(mi.type_info(type(value))) or {}).items():
         inner = getattr(value, name)
         if isinstance(inner, msgspec.Struct):
-            tables.append((prefix + name + ".", inner))
-            continue
-        if explain:
-            yield f"# {outline(field.type)[0]}"
-        yield _line(prefix, name, inner, origins)
-    for inner_prefix, table in tables:
-        yield from _table(table, origins, inner_prefix, explain=explain)
+            tables.append((name, inner))
+        elif not isinstance(inner, dict):  # those of the places are `_places`'s
+            leaves += _described(field.type, explain=explain)
+            leaves.append(_line((*path, name), inner, sources))
+    if leaves:
+        yield from ("", f"[{dotted(path)}]", *leaves)
+    for name, table in tables:
+        yield from _struct(table, sources, (*path, name), explain=explain)
 
 
-def _line(prefix: str, name: str, value: object, origins: Mapping[str, str]) -> str:
-    origin = origins.get(prefix + name)
+def _line(path: tuple[str, ...], value: object, sources: Mapping[str, str]) -> str:
+    name = path[-1]
     if value is None:
         return f"# {name} is not set"
-    text = f"{name} = {_toml(name, value)}"
-    if isinstance(value, str) and prefix == "proxy." and redact_url(value) != value:
-        text = f'# {name} = "{redact_url(value)}" (shown without its secrets)'
-    return f"{text.ljust(_QUOTED_COLUMN)}  # from {origin}" if origin else text
+    text = f"{name} = {value_text(name, value)}"
+    if isinstance(value, str) and path[0] == "proxy" and redact_url(value) != value:
+        text = f"# {name} = {quoted(redact_url(value))} (shown without its secrets)"
+    source = sources.get(dotted(path))
+    return with_note(text, f"from {source}") if source else text
 
 
-def _toml(name: str, value: object) -> str:
-    if name.endswith("_mode") and isinstance(value, int):
-        return f"0o{value:o}"
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(name, item) for item in value) + "]"
-    # A JSON string, number or boolean is a TOML one, but for DEL, which TOML wants escaped.
-    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
+def _places(loaded: LoadedConfig, *, explain: bool) -> _Lines:
+    """Each place that says something, with a table for each policy that it speaks of."""
+    for place in all_written(loaded.config):
+        for policy, leaves in policy_leaves(place.kind).items():
+            if policy in place.tables:
+                yield from ("", f"[{dotted((*place.path, policy))}]")
+                yield from _table_of_place(loaded, place, policy, leaves, explain=explain)
+
+
+def _table_of_place(
+    loaded: LoadedConfig, place: Written, policy: str, leaves: Mapping[str, Leaf], *, explain: bool
+) -> _Lines:
+    above = tuple(places_above(loaded.config, place))
+    merged = merge(loaded.config.defaults, [written.tables for written in (*above, place)])
+    for key, leaf in leaves.items():
+        yield from _described(leaf.type_, explain=explain)
+        value = getattr(getattr(merged, policy), key)
+        if key in place.tables[policy]:
+            yield _line((*place.path, policy, key), value, loaded.sources)
+        elif value is None:
+            yield f"# {key} is not set"
+        else:
+            inherited_from = dotted(place_of_key(above, policy, key))
+            yield f"# {key} = {value_text(key, value)}  (from [{inherited_from}])"

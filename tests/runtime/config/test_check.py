@@ -38,9 +38,9 @@ def test_the_defaults_are_sound() -> None:
         ),
     ],
 )
-def test_each_is_blamed_on_its_key_and_origin(config: RuntimeConfig, key: str) -> None:
+def test_each_is_blamed_on_its_key_and_source(config: RuntimeConfig, key: str) -> None:
     (problem,) = check_whole(config, {key: "a file"})
-    assert (problem.key, problem.origin) == (key, "a file")
+    assert (problem.key, problem.source) == (key, "a file")
 
 
 def test_what_is_sound(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_each_layer_outranks_the_one_before(tmp_path: Path) -> None:
     assert loaded.config.server.drain_s == 5.0
     assert loaded.config.server.tcp_port == 2
     assert loaded.config.log.level == "info"
-    assert loaded.origins == {
+    assert loaded.sources == {
         "server.drain_s": file,
         "server.tcp_port": "VASTAR_TCP_PORT",
         "log.level": "--log-level",
@@ -212,7 +212,7 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
             environ={"VASTAR_USE_TCP": "maybe"},
             flags=[Setting("server.drain_s", "x", "--drain-s")],
         )
-    assert [(problem.origin, problem.key) for problem in caught.value.problems] == [
+    assert [(problem.source, problem.key) for problem in caught.value.problems] == [
         (file, "server.drian_s"),
         (file, "server.tcp_port"),
         ("VASTAR_USE_TCP", "server.use_tcp"),

@@ -1,0 +1,88 @@
+"""What differs between two configurations, and what of it a running daemon can take up.
+
+Keys only, never values: the result is logged, and values hold secrets.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import attrs
+import msgspec
+
+from vastar_runtime.config._merge import all_written
+from vastar_runtime.config._model import RuntimeConfig
+from vastar_runtime.config._policies import DEFAULTS, ORIGINS, TENANTS
+from vastar_runtime.config._toml import dotted
+
+__all__ = ["Changes", "compare"]
+
+_APPLIED_TABLES: Final = frozenset({DEFAULTS, TENANTS, ORIGINS})
+_APPLIED_KEYS: Final = frozenset(
+    {
+        ("http", "accept_encoding"),
+        ("http", "default_timeout_s"),
+        ("http", "max_redirects"),
+        ("log", "format"),
+        ("log", "level"),
+        ("server", "drain_s"),
+    }
+)
+"""What is looked up for each call or when it is used; everything else is built into sockets, pools
+and sessions at their start."""
+
+_Path = tuple[str, ...]
+
+
+@attrs.frozen
+class Changes:
+    """The keys that differ, sorted, as TOML writes them.
+
+    Attributes:
+        applied: those that take effect at once.
+        needs_restart: those that take effect when the daemon starts anew.
+    """
+
+    applied: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
+
+
+def compare(old: RuntimeConfig, new: RuntimeConfig) -> Changes:
+    """The keys whose values differ, or that only one of the two writes for a tenant or origin."""
+    before, after = dict(_values(old)), dict(_values(new))
+    missing = object()
+    changed = sorted(
+        path
+        for path in before.keys() | after.keys()
+        if before.get(path, missing) != after.get(path, missing)
+    )
+    return Changes(
+        applied=tuple(dotted(path) for path in changed if _is_applied(path)),
+        needs_restart=tuple(dotted(path) for path in changed if not _is_applied(path)),
+    )
+
+
+def _is_applied(path: _Path) -> bool:
+    return path[0] in _APPLIED_TABLES or path in _APPLIED_KEYS
+
+
+def _values(config: RuntimeConfig) -> Iterator[tuple[_Path, object]]:
+    yield from _leaves(config, ())
+    for place in all_written(config):
+        yield from _written(place.tables, place.path)
+
+
+def _leaves(table: msgspec.Struct, path: _Path) -> Iterator[tuple[_Path, object]]:
+    for name in table.__struct_fields__:
+        value = getattr(table, name)
+        if isinstance(value, msgspec.Struct):
+            yield from _leaves(value, (*path, name))
+        elif not isinstance(value, dict):  # the places say theirs themselves
+            yield (*path, name), value
+
+
+def _written(
+    tables: Mapping[str, Mapping[str, object]], path: _Path
+) -> Iterator[tuple[_Path, object]]:
+    for policy, values in tables.items():
+        for key, value in values.items():
+            yield (*path, policy, key), value

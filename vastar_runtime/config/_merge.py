@@ -1,0 +1,87 @@
+"""What holds for a caller: the places that say something about it, merged key by key.
+
+A later place outranks an earlier one: defaults, tenant, workspace, origin. That order is said once,
+in `written_for`; the book that calls ask, `check-config` and the checks all read it there.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import attrs
+import msgspec
+
+from vastar_runtime.config._model import RuntimeConfig
+from vastar_runtime.config._policies import (
+    DEFAULTS,
+    ORIGINS,
+    TENANTS,
+    WORKSPACES,
+    PoliciesConfig,
+    PolicyTables,
+)
+
+__all__ = ["Written", "all_written", "merge", "place_of_key", "places_above", "written_for"]
+
+
+@attrs.frozen
+class Written:
+    """One place that says something.
+
+    Attributes:
+        kind: of `PLACES`.
+        path: the names of its table in a file.
+        tables: what it says.
+    """
+
+    kind: str
+    path: tuple[str, ...]
+    tables: PolicyTables
+
+
+def written_for(
+    config: RuntimeConfig, tenant: str | None, workspace: str | None, origin: str | None
+) -> Iterator[Written]:
+    """The places beside the defaults that say something for a caller, the strongest last."""
+    if tenant is not None and (ours := config.tenants.get(tenant)) is not None:
+        if ours.policies:
+            yield Written(TENANTS, (TENANTS, tenant), ours.policies)
+        if workspace is not None and (tables := ours.workspaces.get(workspace)):
+            yield Written(WORKSPACES, (TENANTS, tenant, WORKSPACES, workspace), tables)
+    if origin is not None and (tables := config.origins.get(origin)):
+        yield Written(ORIGINS, (ORIGINS, origin), tables)
+
+
+def all_written(config: RuntimeConfig) -> Iterator[Written]:
+    """Every place beside the defaults that says something, tenants first."""
+    for name, tenant in config.tenants.items():
+        yield from written_for(config, name, None, None)
+        for workspace in tenant.workspaces:
+            for place in written_for(config, name, workspace, None):
+                if place.kind == WORKSPACES:
+                    yield place
+    for origin in config.origins:
+        yield from written_for(config, None, None, origin)
+
+
+def places_above(config: RuntimeConfig, place: Written) -> Iterator[Written]:
+    """The places beside the defaults that a place inherits from: a workspace from its tenant."""
+    if place.kind == WORKSPACES:
+        yield from written_for(config, place.path[1], None, None)
+
+
+def merge(defaults: PoliciesConfig, places: Iterable[PolicyTables]) -> PoliciesConfig:
+    """`defaults` with what the places say; the last one that writes a key decides it."""
+    changed: dict[str, msgspec.Struct] = {}
+    for tables in places:
+        for policy, values in tables.items():
+            before = changed.get(policy) or getattr(defaults, policy)
+            changed[policy] = msgspec.structs.replace(before, **values)
+    return msgspec.structs.replace(defaults, **changed) if changed else defaults
+
+
+def place_of_key(places: Iterable[Written], policy: str, key: str) -> tuple[str, ...]:
+    """The path of the table that decides a key for a caller; the defaults where no place does."""
+    path: tuple[str, ...] = (DEFAULTS,)
+    for place in places:
+        if key in place.tables.get(policy, ()):
+            path = place.path
+    return (*path, policy)
