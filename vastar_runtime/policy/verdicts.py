@@ -18,6 +18,8 @@ class Scope(Enum):
     TENANT = "tenant"
     WORKSPACE = "workspace"
     ORIGIN = "origin"
+    CREDENTIAL = "credential"
+    """One workspace's calls to one origin."""
 
 
 @attrs.frozen
