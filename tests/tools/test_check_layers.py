@@ -48,6 +48,8 @@ def test_this_tree_keeps_the_direction() -> None:
         (POLICY, "import uuid\nx = uuid.uuid4()", "calls uuid.uuid4"),
         ("vastar_runtime.connectors.http", "import httptools", "only transport"),
         ("vastar_runtime.connectors.http", "def f():\n    from httpcore import URL", ":2: "),
+        ("vastar_runtime.transport.http1", "import h11", "only the metrics listener"),
+        ("vastar_runtime.metrics.meters", "import prometheus_client", "when somebody scrapes"),
         ("vastar_runtime.session", "import vastar_client.wire._generated", "for the codec"),
         ("vastar_runtime.session", "from vastar_client.wire import _generated", "for the codec"),
         ("vastar_client.wire.state", "from . import _generated", "for the codec"),
