@@ -45,8 +45,8 @@ from vastar_runtime.policy.verdicts import Scope
 __all__ = ["MAX_COMBINATIONS", "PolicyBook"]
 
 MAX_COMBINATIONS: Final = 16_384
-"""Of written places that are kept merged: about 5 MB. Beyond it all are forgotten and made again
-as they are asked for, at some 50 us each."""
+"""Of written places that are kept merged: about 8 MB. Beyond it all are forgotten and made again
+as they are asked for, at some 100 us each."""
 
 _Settings = TypeVar("_Settings")
 _Places = tuple[str | None, tuple[str, str] | None, str | None]

@@ -6,7 +6,7 @@ explains a key. Three kinds of nodes: a `Leaf` takes a value, a `Table` has keys
 its table says where it belongs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -14,7 +14,7 @@ import attrs
 import msgspec
 import msgspec.inspect as mi
 
-from vastar_runtime.config._expect import fields_of, outline
+from vastar_runtime.config._expect import fields_of, outline, plain
 from vastar_runtime.config._model import RuntimeConfig
 from vastar_runtime.config._names import any_name, canonical_origin
 from vastar_runtime.config._policies import (
@@ -37,12 +37,10 @@ class Leaf:
     Attributes:
         type_: what it takes, in words and ranges.
         annotation: the same for a conversion.
-        default: what holds where nothing was written.
     """
 
     type_: mi.Type
     annotation: Any
-    default: Any
 
 
 @attrs.frozen
@@ -77,21 +75,23 @@ Node: TypeAlias = Leaf | Table | Names
 @cache
 def schema() -> Table:
     """The whole tree; built at the first use, which takes some milliseconds."""
-    nodes = dict(_plain_table(RuntimeConfig).nodes)
     tenant, workspace = _place_table(TENANTS), _place_table(WORKSPACES)
-    nodes[DEFAULTS] = _place_table(DEFAULTS)
-    nodes[TENANTS] = Names(
-        any_name,
-        Table({**tenant.nodes, WORKSPACES: Names(any_name, workspace)}, tenant.elsewhere),
-    )
-    nodes[ORIGINS] = Names(canonical_origin, _place_table(ORIGINS))
+    nodes: dict[str, Node] = {
+        **_plain().nodes,
+        DEFAULTS: _place_table(DEFAULTS),
+        TENANTS: Names(
+            any_name,
+            Table({**tenant.nodes, WORKSPACES: Names(any_name, workspace)}, tenant.elsewhere),
+        ),
+        ORIGINS: Names(canonical_origin, _place_table(ORIGINS)),
+    }
     elsewhere = {policy: f"[{DEFAULTS}.{policy}]" for policy in PoliciesConfig.__struct_fields__}
     return Table(nodes, {**elsewhere, WORKSPACES: f"[{PLACES[WORKSPACES]}.POLICY]"})
 
 
 def leaf_at(path: tuple[str, ...]) -> Leaf:
     """The leaf of a key without names, such as `server.drain_s`."""
-    node: Node = schema()
+    node: Node = _plain()
     for name in path:
         assert isinstance(node, Table)
         node = node.nodes[name]
@@ -102,47 +102,57 @@ def leaf_at(path: tuple[str, ...]) -> Leaf:
 @cache
 def policy_leaves(place: str) -> Mapping[str, Mapping[str, Leaf]]:
     """The leaves that may be written at a kind of place, by policy and key."""
-    found: dict[str, Mapping[str, Leaf]] = {}
-    for policy, table in _place_table(place).nodes.items():
-        assert isinstance(table, Table)
-        found[policy] = {key: leaf for key, leaf in table.nodes.items() if isinstance(leaf, Leaf)}
-    return found
+    return {
+        policy: {key: leaf for key, leaf in table.nodes.items() if isinstance(leaf, Leaf)}
+        for policy, table in _place_table(place).nodes.items()
+        if isinstance(table, Table)
+    }
 
 
 @cache
-def _plain_table(cls: type[msgspec.Struct]) -> Table:
-    """The table of a Struct whose keys may all stand where it stands."""
-    kinds = fields_of(mi.type_info(cls)) or {}
+def _plain() -> Table:
+    """The tree as the Structs have it: names are leaves, and keys may stand at every place."""
+    return _table(mi.type_info(RuntimeConfig))
+
+
+def _table(type_: mi.Type) -> Table:
+    kind = plain(type_)
+    assert isinstance(kind, mi.StructType)
     nodes: dict[str, Node] = {}
-    for field in msgspec.structs.fields(cls):
-        if fields_of(kinds[field.name].type) is None:
-            nodes[field.name] = Leaf(kinds[field.name].type, field.type, field.default)
-        else:
-            inner: msgspec.Struct = field.default
-            nodes[field.name] = _plain_table(type(inner))
+    for field, (name, inner) in zip(
+        msgspec.structs.fields(kind.cls), (fields_of(kind) or {}).items(), strict=True
+    ):
+        is_leaf = fields_of(inner.type) is None
+        nodes[name] = Leaf(inner.type, field.type) if is_leaf else _table(inner.type)
     return Table(nodes)
 
 
 @cache
 def _place_table(place: str) -> Table:
     """The policies, with the keys that may stand at this kind of place."""
+    policies = _plain().nodes[DEFAULTS]
+    assert isinstance(policies, Table)
     kinds = fields_of(mi.type_info(PoliciesConfig)) or {}
     tables: dict[str, Node] = {}
     elsewhere: dict[str, str] = {}
-    for policy, kind in kinds.items():
-        of_table = outline(kind.type)[1].get("places", EVERYWHERE)
+    for policy, table in policies.nodes.items():
+        assert isinstance(table, Table)
+        of_table = outline(kinds[policy].type)[1].get("places", EVERYWHERE)
         here: dict[str, Node] = {}
         not_here: dict[str, str] = {}
-        table: msgspec.Struct = getattr(PoliciesConfig(), policy)
-        for key, leaf in _plain_table(type(table)).nodes.items():
+        for key, leaf in table.nodes.items():
             assert isinstance(leaf, Leaf)
             places = outline(leaf.type_)[1].get("places", of_table)
             if place in places:
                 here[key] = leaf
             else:
-                not_here[key] = " or ".join(f"[{PLACES[name]}.{policy}]" for name in places)
+                not_here[key] = _listed(places, policy)
         if here:
             tables[policy] = Table(here, not_here)
         else:
-            elsewhere[policy] = " or ".join(f"[{PLACES[name]}.{policy}]" for name in of_table)
+            elsewhere[policy] = _listed(of_table, policy)
     return Table(tables, elsewhere)
+
+
+def _listed(places: Iterable[str], policy: str) -> str:
+    return " or ".join(f"[{PLACES[place]}.{policy}]" for place in places)
