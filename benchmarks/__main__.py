@@ -20,7 +20,7 @@ from benchmarks._report import Options, Report
 
 __all__ = ["BENCHMARKS", "SCRIPTS", "main"]
 
-BENCHMARKS: Final = ("closed_loop", "pipelining", "memory", "noisy_neighbour")
+BENCHMARKS: Final = ("closed_loop", "pipelining", "memory", "noisy_neighbour", "metrics_cost")
 """Modules with a `SUMMARY` and a `run(Options) -> Report`, and maybe `OPTIONS` of their own."""
 _FAR_TOO_MUCH: Final = 1_000_000
 

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import _open_loop, closed_loop, memory, noisy_neighbour, pipelining
+from benchmarks import (
+    _open_loop,
+    closed_loop,
+    memory,
+    metrics_cost,
+    noisy_neighbour,
+    pipelining,
+)
 from benchmarks._load import Link, Template, WrongAnswer, answer_fields, sample_of
 from benchmarks._open_loop import Generator, OpenSpec, schedule_s
 from benchmarks._report import Claim, Options, Report, shown
@@ -256,6 +263,7 @@ def test_every_benchmark_runs() -> None:
     assert shapes == {shape.name for shape in closed_loop.SHAPES}
     assert [row["who"] for row in pipelining.run(short).rows] == ["at once", "one by one"]
     assert len(memory.run(short).rows) == 4
+    assert len(metrics_cost.run(short).rows) == 3
 
 
 def test_the_room_needs_no_other_process_to_be_listed() -> None:

@@ -99,13 +99,13 @@ class Snapshot:
     admitted_streams: int = 0
     waiting_calls: int = 0
     waiting_streams: int = 0
-    breakers: tuple[BreakerRow, ...] = attrs.field(default=(), converter=tuple)
+    breakers: tuple[BreakerRow, ...] = ()
     closed_unlisted: Mapping[str, int] = attrs.field(factory=dict)
-    quotas: tuple[QuotaRow, ...] = attrs.field(default=(), converter=tuple)
+    quotas: tuple[QuotaRow, ...] = ()
     full_unlisted: int = 0
-    limiters: tuple[LimiterRow, ...] = attrs.field(default=(), converter=tuple)
-    pools: tuple[PoolRow, ...] = attrs.field(default=(), converter=tuple)
-    verdicts: tuple[VerdictRow, ...] = attrs.field(default=(), converter=tuple)
+    limiters: tuple[LimiterRow, ...] = ()
+    pools: tuple[PoolRow, ...] = ()
+    verdicts: tuple[VerdictRow, ...] = ()
 
 
 Key = TypeVar("Key")

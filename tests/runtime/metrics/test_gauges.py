@@ -33,17 +33,17 @@ def test_the_counts_of_the_moment() -> None:
             admitted_streams=2,
             waiting_calls=1,
             waiting_streams=5,
-            limiters=[
+            limiters=(
                 LimiterRow("rate_limit", "tenant", 2),
                 LimiterRow("rate_limit", "tenant", 3),
                 LimiterRow("token_limit", "origin", 1),
-            ],
-            pools=[
+            ),
+            pools=(
                 PoolRow("a", "", "https://x", 1, 2, 3),
                 PoolRow("b", "w", "https://x", 10, 20, 30),
                 PoolRow("b", "w", "https://y", 0, 1, 0),
-            ],
-            verdicts=[VerdictRow("bulkhead", Mode.OBSERVE, 100, 0, 9)],
+            ),
+            verdicts=(VerdictRow("bulkhead", Mode.OBSERVE, 100, 0, 9),),
         )
     )
     assert text.value("vastar_calls_in_flight") == 7
@@ -81,7 +81,7 @@ def test_the_gauge_changes_with_the_transition_itself() -> None:
 
     def read() -> Scraped:
         row = BreakerRow("tenant", "acme", "https://api.test", breaker.state)
-        return Scraped(meters.render(Snapshot(breakers=[row])))
+        return Scraped(meters.render(Snapshot(breakers=(row,))))
 
     def attempt(now_s: float, evidence: Evidence) -> None:
         permit = breaker.admit(now_s)
@@ -106,7 +106,7 @@ def test_of_many_breakers_those_that_are_not_closed_are_shown_and_all_are_counte
     rows += [BreakerRow("tenant", f"t{n}", "https://x", State.HALF_OPEN) for n in range(4)]
     rows += [BreakerRow("tenant", f"u{n}", "https://x", State.OPEN) for n in range(50)]
     random.Random(7).shuffle(rows)
-    text = scraped(Snapshot(breakers=rows, closed_unlisted={"origin": 100_000}))
+    text = scraped(Snapshot(breakers=tuple(rows), closed_unlisted={"origin": 100_000}))
     series = text.series("vastar_breaker_state")
     assert len(series) <= SERIES_CAP
     shown = {(labels["tenant"], labels["origin"]) for labels in series}
@@ -122,15 +122,15 @@ def test_of_many_breakers_those_that_are_not_closed_are_shown_and_all_are_counte
 
 def test_the_same_breakers_are_shown_in_any_order() -> None:
     rows = [BreakerRow("tenant", f"t{n}", "https://x", State.CLOSED) for n in range(500)]
-    once = scraped(Snapshot(breakers=rows)).series("vastar_breaker_state")
-    assert once == scraped(Snapshot(breakers=rows[::-1])).series("vastar_breaker_state")
+    once = scraped(Snapshot(breakers=tuple(rows))).series("vastar_breaker_state")
+    assert once == scraped(Snapshot(breakers=tuple(rows[::-1]))).series("vastar_breaker_state")
 
 
 def test_of_many_quotas_the_emptiest_are_shown() -> None:
     rows = [QuotaRow(f"t{n}", "https://x", 500, 500) for n in range(1000)]
     rows += [QuotaRow(f"low{n}", "https://x", n, 500) for n in range(150)]
     rows += [QuotaRow("none", "https://x", 0, 0)]
-    text = scraped(Snapshot(quotas=rows, full_unlisted=7))
+    text = scraped(Snapshot(quotas=tuple(rows), full_unlisted=7))
     shown = {labels["tenant"] for labels in text.series("vastar_retry_quota_tokens")}
     assert len(shown) == SERIES_CAP
     assert {"none", *(f"low{n}" for n in range(150))} < shown
@@ -142,7 +142,7 @@ def test_of_many_quotas_the_emptiest_are_shown() -> None:
 def test_of_many_origins_the_busiest_are_shown_and_the_sum_is_of_all() -> None:
     rows = [PoolRow("a", "", f"https://{n}", 1, 0, 0) for n in range(300)]
     rows.append(PoolRow("a", "", "https://busy", 0, 200, 0))
-    text = scraped(Snapshot(pools=rows))
+    text = scraped(Snapshot(pools=tuple(rows)))
     series = text.series("vastar_origin_connections")
     assert len(series) == SERIES_CAP
     assert series[0]["origin"] == "https://busy"
@@ -152,7 +152,7 @@ def test_of_many_origins_the_busiest_are_shown_and_the_sum_is_of_all() -> None:
 
 
 def test_a_small_runtime_drops_nothing() -> None:
-    text = scraped(Snapshot(breakers=[BreakerRow("origin", "", "https://x", State.CLOSED)]))
+    text = scraped(Snapshot(breakers=(BreakerRow("origin", "", "https://x", State.CLOSED),)))
     for labels in text.series("vastar_series_dropped"):
         assert text.value("vastar_series_dropped", **labels) == 0
 
@@ -161,7 +161,7 @@ def test_a_small_runtime_drops_nothing() -> None:
 def test_names_of_callers_cannot_break_the_text(evil: str) -> None:
     """`Scraped` also refuses a series that comes twice."""
     rows = [BreakerRow("tenant", name, evil, State.OPEN) for name in (evil, evil + "!", "t")]
-    text = scraped(Snapshot(breakers=rows, quotas=[QuotaRow(evil, evil, 3, 500)]))
+    text = scraped(Snapshot(breakers=tuple(rows), quotas=(QuotaRow(evil, evil, 3, 500),)))
     assert len(text.series("vastar_breaker_state")) == 9
     (labels,) = text.series("vastar_retry_quota_tokens")
     assert text.value("vastar_retry_quota_tokens", **labels) == 3

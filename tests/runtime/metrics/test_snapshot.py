@@ -8,10 +8,10 @@ from vastar_runtime.policy.breaker import State
 
 
 def test_a_snapshot_is_frozen_with_its_rows() -> None:
-    rows = [BreakerRow("origin", "", "https://a", State.OPEN)]
-    snapshot = Snapshot(breakers=rows)
-    rows.clear()
-    assert len(snapshot.breakers) == 1
+    row = BreakerRow("origin", "", "https://a", State.OPEN)
+    snapshot = Snapshot(breakers=(row,))
+    with pytest.raises(AttributeError):
+        snapshot.breakers[0].state = State.CLOSED  # type: ignore[misc]
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         snapshot.draining = True  # type: ignore[misc]
 
