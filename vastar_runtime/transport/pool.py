@@ -231,7 +231,9 @@ class Pool(Generic[ConnectionT]):
         due_s: float | None = None
         for slot in [*self._idle]:
             connection = slot.connection
-            idle_over = now_s - slot.idle_since_s >= idle_timeout_s
+            # The sum that is given out: by the difference it may be too early by a rounding,
+            # and who comes when told would be told to come again at once, for ever.
+            idle_over = now_s >= slot.idle_since_s + idle_timeout_s
             if idle_over or connection is None or now_s - connection.created_at_s >= max_age_s:
                 del self._idle[slot]
                 slot.bucket.idle.remove(slot)

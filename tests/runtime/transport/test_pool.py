@@ -255,6 +255,15 @@ def test_sweeping_finds_the_idle_and_the_old() -> None:
     assert pool.open_count == 0
 
 
+def test_who_sweeps_at_the_time_that_was_given_is_not_told_to_come_again_then() -> None:
+    pool, _ = make_pool()
+    pool.release(opened(pool, "a", 0.0), 9.386)
+    due_s = pool.sweep(10.0, idle_timeout_s=30.0, max_age_s=600.0)
+    assert due_s is not None
+    assert due_s - 9.386 < 30.0, "these numbers round down"
+    assert pool.sweep(due_s, idle_timeout_s=30.0, max_age_s=600.0) is None
+
+
 def test_a_connection_given_back_unused_is_swept_when_it_would_have_been() -> None:
     pool, _ = make_pool()
     one, other = opened(pool, "a"), opened(pool, "b")
