@@ -167,6 +167,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     status = add("status", _later("_status", "status"), "say whether and how a runtime is running")
     status.add_argument("--json", action="store_true", help="as one line of JSON")
+    status.add_argument("--verbose", action="store_true", help="also layers, policies and limits")
+    status.add_argument("--metrics", action="store_true", help="only the metrics, for Prometheus")
     stop = add("stop", _later("_stop", "stop"), "let a runtime finish its calls, and wait for it")
     stop.add_argument(
         "--timeout-s",

@@ -7,7 +7,12 @@ from typing import Any, Final
 import msgspec
 
 from vastar_runtime.cli._target import holder_at, target_of
-from vastar_runtime.cli.control import ControlClient, NotRunningError, RefusedError
+from vastar_runtime.cli.control import (
+    ControlClient,
+    ControlError,
+    NotRunningError,
+    RefusedError,
+)
 from vastar_runtime.cli.exit_codes import ExitCode
 from vastar_runtime.config import Address
 
@@ -17,17 +22,20 @@ _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
 _DAY_S: Final = 86_400
 _POOL_COLUMNS: Final = ("tenant", "workspace", "origin", "idle", "active", "waiting")
+_POLICY_COLUMNS: Final = ("policy", "mode", "passed", "applied", "observed")
+_BREAKER_COLUMNS: Final = ("scope", "tenant", "origin", "state")
 
 
 def status(options: argparse.Namespace) -> ExitCode:
     """Print the state of the runtime; 0 when it runs, 3 when it does not.
 
     Raises:
-        ControlError: it is there and does not answer.
+        ControlError: it is there and does not answer, or not what was asked for.
     """
     address = target_of(options)
+    details = {name: True for name in ("metrics", "verbose") if getattr(options, name)}
     try:
-        found = _ask(address)
+        found = _ask(address, details)
     except NotRunningError as error:
         pid = holder_at(address)
         if options.json:
@@ -39,16 +47,18 @@ def status(options: argparse.Namespace) -> ExitCode:
         return ExitCode.NOT_RUNNING
     if options.json:
         print(msgspec.json.encode({"running": True, **found}).decode())
+    elif options.metrics:
+        print(_metrics_of(found, address), end="")
     else:
-        print("\n".join(describe(found, str(address))))
+        print("\n".join(describe(found, str(address), verbose=options.verbose)))
     return ExitCode.OK
 
 
-def _ask(address: Address) -> dict[str, Any]:
+def _ask(address: Address, details: Mapping[str, object]) -> dict[str, Any]:
     """The runtime's own account, or what a health check tells where it keeps that to itself."""
     with ControlClient(address) as client:
         try:
-            return client.call("status")
+            return client.call("status", details)
         except RefusedError as error:
             reason = str(error)
     with ControlClient(address) as client:
@@ -63,8 +73,20 @@ def _ask(address: Address) -> dict[str, Any]:
     }
 
 
-def describe(found: Mapping[str, Any], address: str) -> Iterator[str]:
-    """The lines that `status` prints."""
+def _metrics_of(found: Mapping[str, Any], address: Address) -> str:
+    """The text of the metrics.
+
+    Raises:
+        ControlError: there is none; a runtime that keeps its state to itself says why.
+    """
+    text = found.get("metrics")
+    if not isinstance(text, str):
+        raise ControlError(found.get("limited") or f"{address}: this runtime tells no metrics")
+    return text
+
+
+def describe(found: Mapping[str, Any], address: str, *, verbose: bool = False) -> Iterator[str]:
+    """The lines that `status` prints; with `verbose` also how calls are treated."""
     head = ["running" if not found.get("draining") else "finishing calls before it stops"]
     if found.get("pid") is not None:
         head.append(f"pid {found['pid']}")
@@ -88,11 +110,37 @@ def describe(found: Mapping[str, Any], address: str) -> Iterator[str]:
         yield f"(only what a health check tells: {found['limited']})"
     if found.get("pools"):
         yield "connections to upstreams:"
-        yield from _table([_POOL_COLUMNS, *map(_pool_row, found["pools"])])
+        yield from _rows(found["pools"], _POOL_COLUMNS)
+    if verbose:
+        yield from _details(found)
 
 
-def _pool_row(pool: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(pool.get(column, "")) or "-" for column in _POOL_COLUMNS)
+def _details(found: Mapping[str, Any]) -> Iterator[str]:
+    """What a call goes through and what became of those before; an older runtime tells less."""
+    if found.get("pipeline"):
+        yield f"a call goes through: {' > '.join(map(str, found['pipeline']))}"
+    if found.get("policies"):
+        yield "verdicts of the policies:"
+        yield from _rows(found["policies"], _POLICY_COLUMNS)
+    if "breakers" in found:
+        troubled = [row for row in found["breakers"] if row.get("state") != "closed"]
+        yield f"circuits that are not closed:{'' if troubled else ' none'}"
+        yield from _rows(troubled, _BREAKER_COLUMNS)
+    if found.get("limits"):
+        yield "limits:"
+        yield from _rows(found["limits"])
+
+
+def _rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Iterator[str]:
+    """A table under its column names, by default all that a row has; nothing without a row."""
+    if not rows:
+        return
+    names = tuple(columns or dict.fromkeys(name for row in rows for name in row))
+    yield from _table([names, *(tuple(_cell(row.get(name)) for name in names) for row in rows)])
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None or value == "" else str(value)
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

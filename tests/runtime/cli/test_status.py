@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.support.commands import fake_runtime, serving
 from vastar_client.wire import (
     ErrorClass,
+    ExecuteRequest,
     ExecuteResponse,
     HealthCheck,
     HealthResponse,
@@ -110,3 +112,115 @@ def test_one_that_keeps_its_state_to_itself(
     out = capsys.readouterr().out
     assert "4 calls in flight" in out
     assert "Unknown connector: vastar" in out
+
+
+_DETAILS = {
+    "pipeline": ["deadline", "connector", "admission"],
+    "policies": [
+        {"policy": "retry", "mode": "enforce", "passed": 12, "applied": 3, "observed": 0},
+        {"policy": "rate_limit", "mode": "observe", "passed": 1, "applied": 0, "observed": 99},
+    ],
+    "breakers": [
+        {"scope": "origin", "tenant": "", "origin": "https://a.test", "state": "closed"},
+        {"scope": "tenant", "tenant": "acme", "origin": "https://b.test", "state": "open"},
+    ],
+    "limits": [
+        {"policy": "rate_limit", "scope": "tenant", "tenant": "acme", "waiting": 4},
+        {"policy": "token_limit", "scope": "origin", "waiting": 0, "origin": "https://b.test"},
+    ],
+}
+
+
+def test_the_details_for_people() -> None:
+    lines = list(describe({**_FOUND, **_DETAILS}, "unix:/x", verbose=True))
+    assert lines[:6] == list(describe(_FOUND, "unix:/x"))
+    assert lines[6:] == [
+        "a call goes through: deadline > connector > admission",
+        "verdicts of the policies:",
+        "  policy      mode     passed  applied  observed",
+        "  retry       enforce  12      3        0",
+        "  rate_limit  observe  1       0        99",
+        "circuits that are not closed:",
+        "  scope   tenant  origin          state",
+        "  tenant  acme    https://b.test  open",
+        "limits:",
+        "  policy       scope   tenant  waiting  origin",
+        "  rate_limit   tenant  acme    4        -",
+        "  token_limit  origin  -       0        https://b.test",
+    ]
+
+
+def test_details_are_shown_on_request_and_where_there_are_any() -> None:
+    plain = list(describe(_FOUND, "x"))
+    assert list(describe({**_FOUND, **_DETAILS}, "x")) == plain
+    assert list(describe(_FOUND, "x", verbose=True)) == plain
+    calm = {**_FOUND, "breakers": [], "limits": [], "policies": [], "pipeline": []}
+    assert list(describe(calm, "x", verbose=True)) == [
+        *plain,
+        "circuits that are not closed: none",
+    ]
+
+
+def _teller(**told: object) -> Callable[[Message], Message]:
+    def answer(message: Message) -> Message:
+        assert isinstance(message, ExecuteRequest)
+        return ExecuteResponse(message.request_id, payload=json.dumps(told).encode())
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ([], {}),
+        (["--json"], {}),
+        (["--metrics"], {"metrics": True}),
+        (["--verbose"], {"verbose": True}),
+        (["--json", "--verbose", "--metrics"], {"metrics": True, "verbose": True}),
+    ],
+)
+def test_only_what_is_wanted_is_asked_for(
+    tmp_path: Path, options: list[str], asked: dict[str, bool]
+) -> None:
+    path = str(tmp_path / "r.sock")
+    with fake_runtime(path, _teller(pid=1, metrics="a 1.0\n")) as heard:
+        assert main(["status", "--socket", path, *options]) == 0
+    (request,) = heard
+    assert isinstance(request, ExecuteRequest)
+    assert (request.connector_name, request.operation) == ("vastar", "status")
+    assert json.loads(bytes(request.payload)) == asked
+
+
+def test_the_metrics_are_printed_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = '# HELP a A.\n# TYPE a gauge\na{b="\\n"} 1.0\n'
+    path = str(tmp_path / "r.sock")
+    with fake_runtime(path, _teller(pid=1, metrics=text)):
+        assert main(["status", "--socket", path, "--metrics"]) == 0
+        assert capsys.readouterr().out == text
+        assert main(["status", "--socket", path, "--metrics", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["metrics"] == text
+
+
+def test_a_runtime_without_metrics_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "r.sock")
+    with fake_runtime(path, _teller(pid=1)):
+        assert main(["status", "--socket", path, "--metrics"]) == 1
+    assert capsys.readouterr() == ("", f"vastar: unix:{path}: this runtime tells no metrics\n")
+
+
+def test_a_runtime_that_keeps_its_metrics_to_itself_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(message: Message) -> Message:
+        if isinstance(message, HealthCheck):
+            return HealthResponse(healthy=True)
+        return ExecuteResponse(1, ErrorClass.INVALID_REQUEST, "not allowed")
+
+    path = str(tmp_path / "r.sock")
+    with fake_runtime(path, answer):
+        assert main(["status", "--socket", path, "--metrics"]) == 1
+    assert capsys.readouterr() == ("", f"vastar: unix:{path}: status: not allowed\n")
