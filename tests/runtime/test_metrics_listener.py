@@ -219,7 +219,7 @@ async def test_a_request_has_its_time_however_it_is_spent(autojump_clock: MockCl
 
 
 async def test_a_render_without_end_is_given_up(autojump_clock: MockClock) -> None:
-    async with listening(trio.sleep_forever) as world:  # type: ignore[arg-type]
+    async with listening(trio.sleep_forever) as world:
         client = world.connect()
         await client.send_all(GET)
         assert await ended_after_s(client) == REQUEST_S
@@ -324,6 +324,16 @@ async def test_a_flood_leaves_nothing_behind() -> None:
             await client.aclose()
         await wait_all_tasks_blocked()
         assert world.guests.count == len(world.guests.waiting) == 0
+
+
+async def test_who_goes_without_the_answer_leaves_nothing_behind() -> None:
+    async with listening() as world:
+        client = world.connect()
+        await client.send_all(GET)
+        await client.aclose()
+        await wait_all_tasks_blocked()
+        assert world.guests.count == len(world.guests.waiting) == 0
+        assert TEXT in await ask(world.connect(), GET)
 
 
 async def test_on_a_real_socket() -> None:

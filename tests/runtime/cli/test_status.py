@@ -188,6 +188,7 @@ def test_only_what_is_wanted_is_asked_for(
     (request,) = heard
     assert isinstance(request, ExecuteRequest)
     assert (request.connector_name, request.operation) == ("vastar", "status")
+    assert isinstance(request.payload, bytes | memoryview)
     assert json.loads(bytes(request.payload)) == asked
 
 
