@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
-import msgspec.inspect as mi
 
-from vastar_runtime.config._expect import fields_of, outline
+from vastar_runtime.config._expect import outline
 from vastar_runtime.config._load import LoadedConfig
 from vastar_runtime.config._merge import (
     Written,
@@ -21,7 +20,7 @@ from vastar_runtime.config._merge import (
     written_for,
 )
 from vastar_runtime.config._policies import DEFAULTS, TENANTS
-from vastar_runtime.config._schema import Leaf, policy_leaves
+from vastar_runtime.config._schema import Leaf, Table, policy_leaves, schema
 from vastar_runtime.config._toml import dotted, quoted, value_text, with_note
 from vastar_runtime.redaction import redact_url
 
@@ -43,7 +42,7 @@ def render(loaded: LoadedConfig, *, explain: bool = False) -> str:
     """
     return _text(
         [
-            *_struct(loaded.config, loaded.sources, (), explain=explain),
+            *_struct(loaded.config, schema(), loaded.sources, (), explain=explain),
             *_places(loaded, explain=explain),
         ]
     )
@@ -84,7 +83,7 @@ def render_for(
             source = loaded.sources.get(dotted((*path, key)))
             note = "default" if source is None else f"[{dotted(path)}], {source}"
             value = getattr(getattr(merged, policy), key)
-            lines += _described(leaf.type_, explain=explain)
+            lines += _described(leaf, explain=explain)
             text = f"{key} = {value_text(key, value)}"
             lines.append(f"# {key} is not set" if value is None else with_note(text, note))
     return _text(lines)
@@ -94,27 +93,31 @@ def _text(lines: list[str]) -> str:
     return "\n".join(lines).strip() + "\n"
 
 
-def _described(type_: mi.Type, *, explain: bool) -> _Lines:
+def _described(leaf: Leaf, *, explain: bool) -> _Lines:
     if explain:
-        yield f"# {outline(type_)[0]}"
+        yield f"# {outline(leaf.type_)[0]}"
 
 
 def _struct(
-    value: msgspec.Struct, sources: Mapping[str, str], path: tuple[str, ...], *, explain: bool
+    value: msgspec.Struct,
+    table: Table,
+    sources: Mapping[str, str],
+    path: tuple[str, ...],
+    *,
+    explain: bool,
 ) -> _Lines:
-    tables: list[tuple[str, msgspec.Struct]] = []
+    """A table and those in it; names that the operator chose are `_places`'s."""
     leaves: list[str] = []
-    for name, field in (fields_of(mi.type_info(type(value))) or {}).items():
-        inner = getattr(value, name)
-        if isinstance(inner, msgspec.Struct):
-            tables.append((name, inner))
-        elif not isinstance(inner, dict):  # those of the places are `_places`'s
-            leaves += _described(field.type, explain=explain)
-            leaves.append(_line((*path, name), inner, sources))
+    for name, node in table.nodes.items():
+        if isinstance(node, Leaf):
+            leaves += _described(node, explain=explain)
+            leaves.append(_line((*path, name), getattr(value, name), sources))
     if leaves:
         yield from ("", f"[{dotted(path)}]", *leaves)
-    for name, table in tables:
-        yield from _struct(table, sources, (*path, name), explain=explain)
+    for name, node in table.nodes.items():
+        if isinstance(node, Table):
+            inner = getattr(value, name)
+            yield from _struct(inner, node, sources, (*path, name), explain=explain)
 
 
 def _line(path: tuple[str, ...], value: object, sources: Mapping[str, str]) -> str:
@@ -143,7 +146,7 @@ def _table_of_place(
     above = tuple(places_above(loaded.config, place))
     merged = merge(loaded.config.defaults, [written.tables for written in (*above, place)])
     for key, leaf in leaves.items():
-        yield from _described(leaf.type_, explain=explain)
+        yield from _described(leaf, explain=explain)
         value = getattr(getattr(merged, policy), key)
         if key in place.tables[policy]:
             yield _line((*place.path, policy, key), value, loaded.sources)

@@ -45,6 +45,21 @@ def test_the_variables_of_the_sdks() -> None:
     assert server.socket_path == RuntimeConfig().server.socket_path
 
 
+def test_where_metrics_are_fetched() -> None:
+    environ = {"VASTAR_METRICS_LISTEN": "127.0.0.1:9464"}
+    assert load_config(environ=environ).config.metrics.listen == "127.0.0.1:9464"
+    flags = [Setting("metrics.listen", "::1:1", "--metrics-listen")]
+    with pytest.raises(ConfigError) as caught:
+        load_config(environ={"VASTAR_METRICS_LISTEN": "0.0.0.0:9464"})
+    assert str(caught.value) == (
+        "VASTAR_METRICS_LISTEN: metrics.listen: 0.0.0.0 may be reached from other machines, which "
+        "is not supported yet; listen on 127.0.0.1, ::1 or localhost"
+    )
+    with pytest.raises(ConfigError, match=r"--metrics-listen: metrics\.listen: "):
+        load_config(environ=environ, flags=[Setting("metrics.listen", "x", "--metrics-listen")])
+    assert load_config(environ=environ, flags=flags).config.metrics.listen == "::1:1"
+
+
 def test_paths_in_a_file_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("x")
     file = _write(tmp_path, '[tls]\nca_file = "ca.pem"\n[server]\nsocket_path = "run.sock"\n')

@@ -4,7 +4,14 @@ import msgspec
 import msgspec.inspect
 import pytest
 
-from vastar_runtime.config import RuntimeConfig, Setting, TcpAddress, UnixAddress, load_config
+from vastar_runtime.config import (
+    MetricsConfig,
+    RuntimeConfig,
+    Setting,
+    TcpAddress,
+    UnixAddress,
+    load_config,
+)
 from vastar_runtime.config._expect import fields_of, outline, plain
 
 
@@ -34,6 +41,11 @@ def test_tcp_also_stands_beside_the_unix_socket() -> None:
         TcpAddress("127.0.0.1", 5000),
         TcpAddress("::1", 5001),
     )
+
+
+def test_metrics_are_off_or_at_one_address() -> None:
+    assert MetricsConfig().address() is None
+    assert MetricsConfig(listen="[::1]:9464").address() == TcpAddress("::1", 9464)
 
 
 def test_every_key_is_described_and_every_number_bounded() -> None:

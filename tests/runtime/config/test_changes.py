@@ -1,0 +1,94 @@
+"""Which keys differ, and which of them a running daemon takes up: keys, never values."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from tests.support.policy_files import Tree, documents, load_tree
+from vastar_runtime.config import Changes, RuntimeConfig, Setting, compare, load_config
+from vastar_runtime.config._load import VARIABLES
+
+
+def _with(**values: Any) -> RuntimeConfig:
+    flags = [
+        Setting(key.replace("__", "."), value, "--flag", is_typed=True)
+        for key, value in values.items()
+    ]
+    return load_config(environ={}, flags=flags).config
+
+
+def test_equal_configurations_do_not_differ() -> None:
+    assert compare(RuntimeConfig(), _with(log__level="info")) == Changes()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("http.default_timeout_s", 3.0),
+        ("http.max_redirects", 3),
+        ("http.accept_encoding", "gzip"),
+        ("log.level", "debug"),
+        ("log.format", "json"),
+        ("server.drain_s", 3.0),
+        ("defaults.retry.attempts", 7),
+        ("defaults.rate_limit.limit", 7),
+    ],
+)
+def test_what_takes_effect_at_once(key: str, value: object) -> None:
+    new = _with(**{key.replace(".", "__"): value})
+    assert compare(RuntimeConfig(), new) == Changes(applied=(key,))
+    assert compare(new, RuntimeConfig()) == Changes(applied=(key,))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("server.socket_path", "/x"),
+        ("server.tcp_also", ("5000",)),
+        ("http.connect_timeout_s", 3.0),
+        ("http.pool.idle_timeout_s", 3.0),
+        ("tls.min_version", "1.3"),
+        ("proxy.all", "http://user:hunter2@h:1"),
+        ("metrics.listen", "9464"),
+    ],
+)
+def test_what_needs_a_restart(key: str, value: object) -> None:
+    changes = compare(RuntimeConfig(), _with(**{key.replace(".", "__"): value}))
+    assert changes == Changes(needs_restart=(key,))
+    assert "hunter2" not in repr(changes)
+
+
+def test_places_that_come_and_go(tmp_path: Any) -> None:
+    old: Tree = {"tenants": {"a.b": {"retry": {"attempts": 3}, "workspaces": {}}}}
+    new: Tree = {
+        "origins": {"https://h": {"breaker": {"mode": "off"}}},
+        "tenants": {"a.b": {"workspaces": {"w": {"retry": {"attempts": 3}}}}},
+        "server": {"tcp_port": 1},
+    }
+    before, after = (load_tree(tree, tmp_path).config for tree in (old, new))
+    assert compare(before, after) == Changes(
+        applied=(
+            'origins."https://h".breaker.mode',
+            'tenants."a.b".retry.attempts',
+            'tenants."a.b".workspaces.w.retry.attempts',
+        ),
+        needs_restart=("server.tcp_port",),
+    )
+
+
+@given(old=documents(), new=documents())
+def test_it_tells_whether_two_differ(
+    old: Tree, new: Tree, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("c")
+    before, after = (load_tree(tree, folder).config for tree in (old, new))
+    changes = compare(before, after)
+    assert (changes == Changes()) is (before == after)
+    assert not changes.needs_restart
+    assert changes == compare(after, before)
+
+
+def test_every_variable_is_a_key_that_is_compared() -> None:
+    for key in VARIABLES.values():
+        assert key.split(".")[0] in RuntimeConfig.__struct_fields__
