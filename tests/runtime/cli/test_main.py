@@ -64,6 +64,44 @@ def test_check_config_prints_what_would_hold(
     assert "did you mean" in capsys.readouterr().err
 
 
+def test_check_config_prints_what_holds_for_one_caller(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VASTAR_CONFIG", raising=False)
+    file = tmp_path / "c.toml"
+    file.write_text(
+        "[tenants.acme.retry]\nattempts = 5\n"
+        "[tenants.acme.workspaces.w.retry]\ncap_s = 7\n"
+        '[origins."https://api.test".retry]\nbase_s = 0.5\n'
+    )
+    check = ["check-config", "--config", str(file)]
+    caller = ["--tenant", "acme", "--workspace", "w", "--origin", "HTTPS://api.test:443"]
+    assert main([*check, *caller]) == 0
+    retry = tomllib.loads(out := capsys.readouterr().out)["retry"]
+    assert (retry["attempts"], retry["cap_s"], retry["base_s"]) == (5, 7, 0.5)
+    assert f"# [tenants.acme.workspaces.w.retry], {file}" in out
+    assert main([*check, "--tenant", ""]) == 0
+    assert tomllib.loads(capsys.readouterr().out)["retry"]["attempts"] == 3
+    assert main([*check, "--workspace", "w"]) == 2
+    assert "--workspace needs --tenant" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main([*check, "--origin", "api.test"])
+    assert ended.value.code == 2
+    assert 'it has no scheme; write "https://api.test"' in capsys.readouterr().err
+
+
+def test_where_metrics_are_fetched_outranks_the_variable(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VASTAR_CONFIG", raising=False)
+    monkeypatch.setenv("VASTAR_METRICS_LISTEN", "127.0.0.1:9464")
+    assert main(["check-config"]) == 0
+    assert "# from VASTAR_METRICS_LISTEN" in (out := capsys.readouterr().out)
+    assert tomllib.loads(out)["metrics"]["listen"] == "127.0.0.1:9464"
+    assert main(["check-config", "--metrics-listen", "9465"]) == 0
+    assert tomllib.loads(capsys.readouterr().out)["metrics"]["listen"] == "9465"
+
+
 def test_a_tcp_address_that_is_not_loopback_is_refused(
     path: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

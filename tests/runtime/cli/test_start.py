@@ -1,5 +1,6 @@
 """`start` comes back when the runtime serves, or says why it does not."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from tests.support.commands import ROOT, environment, vastar
 from vastar_runtime.cli._process import Process
+from vastar_runtime.cli._start import _serve_arguments
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +38,23 @@ def place(tmp_path: Path) -> Iterator[Place]:
     place = Place(tmp_path)
     yield place
     assert vastar("stop", "--socket", place.socket, "--now").returncode == 0
+
+
+def test_what_it_was_told_it_tells_serve() -> None:
+    options = argparse.Namespace(
+        socket="/s", config="c", log_level="info", log_format="json", drain_s="3", tcp=["1", "2"],
+        metrics_listen="9464", log_file="not for serve", timeout_s=3.0,
+    )  # fmt: skip
+    assert list(_serve_arguments(options)) == [
+        "--socket=/s",
+        "--config=c",
+        "--log-level=info",
+        "--log-format=json",
+        "--drain-s=3",
+        "--metrics-listen=9464",
+        "--tcp=1",
+        "--tcp=2",
+    ]
 
 
 def test_it_serves_in_a_session_of_its_own(place: Place) -> None:
