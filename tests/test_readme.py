@@ -12,7 +12,10 @@ from tests.support.example_world import example_world
 from tests.support.snippets import Snippet, fences, missing_messages, sequences
 from tools import dev
 from vastar_runtime.cli._main import _parser
-from vastar_runtime.config import RuntimeConfig
+from vastar_runtime.config import PoliciesConfig, RuntimeConfig, load_config
+from vastar_runtime.config._policies import EVERYWHERE
+from vastar_runtime.config._schema import policy_leaves
+from vastar_runtime.policy_book import PolicyBook
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -117,9 +120,41 @@ def test_proxies_come_from_the_environment():
 
 
 def test_the_table_names_every_group_of_keys():
+    """Tenants and origins have no keys of their own: theirs are in the section on policies."""
     named = {key.split(".")[0] for key, _ in CONFIGURATION}
-    assert named == set(RuntimeConfig.__struct_fields__)
+    assert named == set(RuntimeConfig.__struct_fields__) - {"tenants", "origins"}
     assert all(isinstance(getattr(RuntimeConfig(), name), msgspec.Struct) for name in named)
+
+
+def test_the_table_of_policies_says_where_each_may_stand():
+    """A policy's first number stands for all of them; modes stand everywhere."""
+    told = {}
+    for names_cell, _, places_cell in rows(section("Policies")):
+        for name in re.findall(r"`([^`]+)`", names_cell):
+            told[name] = places_cell.split(", ")
+    assert set(told) == set(PoliciesConfig.__struct_fields__)
+    for name, places in told.items():
+        keys = getattr(PoliciesConfig(), name).__struct_fields__
+        number = keys[-1]
+        assert number != "mode"
+        assert [p for p in EVERYWHERE if number in policy_leaves(p).get(name, ())] == places, name
+
+
+def test_the_configuration_files_it_shows_load(tmp_path):
+    (text,) = [f.text for f in fences(README) if f.language == "toml"]
+    file = tmp_path / "vastar.toml"
+    file.write_text(text)
+    book = PolicyBook(load_config(file=str(file), environ={}).config)
+    policies = book.of("acme", "prod", "https://api.example.com")
+    assert policies.retry.attempts == 2
+    assert policies.tenant_limits.requests.limit == 100
+    assert (policies.limits.tokens.rate.limit, policies.limits.tokens.rate.period_s) == (60_000, 60)
+    assert policies.breaker.mode.value == "observe"
+
+
+def test_the_command_for_one_caller_is_one():
+    (line,) = re.findall(r"`vastar (check-config --tenant [^`]+)`", section("Policies"))
+    assert _parser().parse_args(line.split()).origin == "https://api.example.com"
 
 
 def test_links_and_files_exist():
