@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from vastar_runtime.pipeline.attempt import Attempt, Ended, Hop, Layer
+from vastar_runtime.pipeline.attempt import NO_EVIDENCE, Attempt, Ended, Hop, Layer
 from vastar_runtime.pipeline.surroundings import Surroundings
 from vastar_runtime.policy import retry
 from vastar_runtime.policy.classify import Retry
@@ -66,17 +66,21 @@ class RetryLayer:
         policies, around = hop.policies, self._around
         if ended.result is None:
             return None
+        now_s, rest_s = trio.current_time(), 0.0
+        if policies.cooldown.mode is Mode.ENFORCE:
+            rest_s = hop.of_credential.cooldown.rest_s(now_s)
         verdict = retry.decide(
             policies.retry,
             ended.result,
             ended.meaning,
             hop.of_tenant.quota,
             around.gates.of("retry_quota", policies.retry_quota.mode),
-            now_s=trio.current_time(),
+            now_s=now_s,
             attempts_made=attempt.number,
             expires_at_s=hop.call.deadline.expires_at_s,
             is_committed=False,  # the caller sees nothing before this layer has returned
             random_ratio=around.random_ratio(),
+            rest_s=rest_s,
         )
         if isinstance(verdict, RetryAt):
             around.meters.retried(ended.meaning.retry.name.lower())
@@ -93,6 +97,7 @@ class RetryLayer:
     async def _again(self, hop: Hop, attempt: Attempt, ended: Ended, planned: RetryAt) -> Ended:
         """Wait, and make the next attempt; the reservation of `planned` is settled in any case."""
         meaning = None
+        attempts_before = hop.call.attempts
         try:
             await self._back_off(hop, ended, planned)
             hop.call.next_attempt()
@@ -101,6 +106,10 @@ class RetryLayer:
                 meaning = following.meaning
             return following
         finally:
+            if meaning is None and hop.call.attempts > attempts_before:
+                # Cancelled on its way: it went out, and an upstream that keeps silent until
+                # deadlines pass must not be asked again for nothing.
+                meaning = NO_EVIDENCE
             retry.settle(hop.of_tenant.quota, planned, meaning, trio.current_time())
 
     async def _back_off(self, hop: Hop, ended: Ended, planned: RetryAt) -> None:

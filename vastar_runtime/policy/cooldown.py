@@ -101,6 +101,10 @@ class Cooldown:
         self._until_s = max(self._until_s, until_s)
         return is_longer
 
+    def rest_s(self, now_s: float) -> float:
+        """How much longer it rests, 0.0 where it does not; looking changes nothing."""
+        return max(0.0, self._until_s - now_s)
+
     def is_droppable(self, now_s: float) -> bool:
         """Whether a new one would do as well: rested, and for as long again as rests last."""
         return not self.in_flight and now_s >= self._until_s + self._settings.unhinted_max_s

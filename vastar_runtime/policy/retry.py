@@ -98,6 +98,7 @@ def decide(
     expires_at_s: float,
     is_committed: bool,
     random_ratio: float,
+    rest_s: float = 0.0,
 ) -> Verdict:
     """Whether to try again after `result`.
 
@@ -112,6 +113,8 @@ def decide(
         expires_at_s: the call's deadline on that clock.
         is_committed: a byte of a response went to the caller.
         random_ratio: uniform over [0, 1).
+        rest_s: so long the credential rests after a 429, its own or another call's: who asked
+            earlier would be refused by ourselves.
     """
     hint_s = result.retry_after_s
     if meaning.retry is Retry.NEVER:
@@ -120,15 +123,19 @@ def decide(
         return GiveUp(Reason.COMMITTED, hint_s)
     if attempts_made >= settings.attempts:
         return GiveUp(Reason.ATTEMPTS_SPENT, hint_s)
-    if hint_s is not None and hint_s > settings.retry_after_max_s:
+    asked_s, hint_s = hint_s or 0.0, hint_s or rest_s or None
+    longest_s = settings.retry_after_max_s
+    # A rest that an answer asked for has its jitter on top of that.
+    if asked_s > longest_s or rest_s > longest_s * (1 + settings.retry_after_jitter_ratio):
         return GiveUp(Reason.RETRY_AFTER_TOO_LONG, hint_s)
     is_throttled = meaning.retry is Retry.THROTTLED
     wait_s = backoff_s(settings.backoff, attempts_made, random_ratio, is_throttled=is_throttled)
-    if hint_s is not None:
+    floor_s = max(asked_s, rest_s)
+    if floor_s:
         # What is left after the floor bounds the jitter: chance must not miss the deadline.
-        left_s = max(0.0, expires_at_s - now_s - hint_s) * _USABLE_RATIO
-        spread_s = min(settings.retry_after_jitter_ratio * hint_s, left_s)
-        wait_s = max(wait_s, hint_s + spread_s * random_ratio)
+        left_s = max(0.0, expires_at_s - now_s - floor_s) * _USABLE_RATIO
+        spread_s = min(settings.retry_after_jitter_ratio * floor_s, left_s)
+        wait_s = max(wait_s, floor_s + spread_s * random_ratio)
     if now_s + wait_s >= expires_at_s:
         return GiveUp(Reason.PAST_DEADLINE, hint_s)
     cost = _charge(quota, quota_gate, now_s, is_throttled=is_throttled)

@@ -57,6 +57,13 @@ def test_429_opens_it_for_as_long_as_the_answer_asked():
     assert isinstance(cooldown.admit(8.0), int)
 
 
+def test_how_long_it_still_rests():
+    cooldown = make()
+    assert cooldown.rest_s(0.0) == 0.0
+    assert report(cooldown, let(cooldown), hint_s=8.0, random_ratio=0.0)
+    assert [cooldown.rest_s(at_s) for at_s in (0.0, 3.0, 8.0, 9.0)] == [8.0, 5.0, 0.0, 0.0]
+
+
 def test_a_hint_gets_up_to_a_quarter_more_and_has_an_end():
     cooldown = make()
     report(cooldown, let(cooldown), hint_s=8.0)

@@ -137,6 +137,36 @@ def test_two_minutes_exactly_are_waited_where_there_is_time():
     assert isinstance(ask(hinted, expires_at_s=NOW_S + 200), RetryAt)
 
 
+def test_the_rest_of_the_credential_is_a_floor_too():
+    """Who asked earlier would be refused by our own cooldown."""
+    verdict = ask(THROTTLED, rest_s=8.0)
+    assert isinstance(verdict, RetryAt)
+    assert verdict.wait_s == 9.0
+    hinted = attrs.evolve(THROTTLED, retry_after_s=4.0)
+    verdict = ask(hinted, rest_s=8.0)
+    assert isinstance(verdict, RetryAt)
+    assert verdict.wait_s == 9.0
+    verdict = ask(hinted, rest_s=1.0)
+    assert isinstance(verdict, RetryAt)
+    assert verdict.wait_s == 4.5
+
+
+@pytest.mark.parametrize(
+    ("rest_s", "expires_in_s", "reason"),
+    [(30.0, 30.0, Reason.PAST_DEADLINE), (150.1, 1000.0, Reason.RETRY_AFTER_TOO_LONG)],
+)
+def test_a_rest_that_is_too_long_ends_the_call_now(rest_s, expires_in_s, reason):
+    limits = {"rest_s": rest_s, "expires_at_s": NOW_S + expires_in_s}
+    assert ask(UNAVAILABLE, **limits) == GiveUp(reason, rest_s)
+    hinted = attrs.evolve(UNAVAILABLE, retry_after_s=7.0)
+    assert ask(hinted, **limits) == GiveUp(reason, 7.0), "the answer's own word goes first"
+
+
+def test_two_minutes_and_their_jitter_are_waited_where_there_is_time():
+    hinted = attrs.evolve(THROTTLED, retry_after_s=120.0)
+    assert isinstance(ask(hinted, rest_s=150.0, expires_at_s=NOW_S + 200), RetryAt)
+
+
 @given(
     hint_s=st.none() | st.floats(1e-6, 200),
     left_s=st.floats(-1, 300),
