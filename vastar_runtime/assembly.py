@@ -4,34 +4,29 @@ Everything that reads a clock, a random source or the network is handed in here,
 test can run the whole runtime over memory streams in virtual time.
 """
 
+import os
 import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
+import msgspec
 import trio
 
 from vastar_client.wire.limits import MAX_ANSWER_FRAME_BYTES
+from vastar_runtime import logs
 from vastar_runtime.calls import Caller
-from vastar_runtime.config import ConfigError, Problem, RuntimeConfig
+from vastar_runtime.config import ConfigError, Problem, RuntimeConfig, compare
 from vastar_runtime.connectors.control import ControlConnector
 from vastar_runtime.connectors.http import HttpConnector, HttpSettings
 from vastar_runtime.connectors.unimplemented import DATABASE_NAMES, NotImplementedConnector
 from vastar_runtime.dispatch import Dispatcher
 from vastar_runtime.logs import get_logger
-from vastar_runtime.metrics import Meters
+from vastar_runtime.metrics import Meters, Scraper
 from vastar_runtime.pipeline import Connector, Machines, Pipeline, Surroundings, compose
-from vastar_runtime.pipeline.policies import CallPolicies
-
-
-class PolicyBook:
-    def __init__(self, config: object) -> None:
-        self._p = CallPolicies()
-
-    def of(self, tenant: str | None = None, workspace: str | None = None, origin: str | None = None) -> CallPolicies:
-        return self._p
-
+from vastar_runtime.pipeline.inspecting import describe, snapshot
+from vastar_runtime.policy_book import PolicyBook
 from vastar_runtime.runtime_state import RuntimeState
 from vastar_runtime.session import Session, SessionLimits
 from vastar_runtime.transport import (
@@ -73,6 +68,7 @@ class Runtime:
         config: the whole configuration.
         network: where upstreams are reached; the real network by default.
         clocks: the real ones by default.
+        load: reads the configuration anew, for `reload`; the same again by default.
 
     Must be made inside a Trio run; `run` has to run beside `serve`.
     """
@@ -83,25 +79,35 @@ class Runtime:
         *,
         network: Network | None = None,
         clocks: Clocks | None = None,
+        load: Callable[[], RuntimeConfig] | None = None,
     ) -> None:
         clocks = clocks or Clocks()
         self.state = RuntimeState(started_at_s=trio.current_time())
         self.listeners: list[str] = []
-        self._config = config
+        self.available_credits = config.server.max_in_flight_per_connection
+        self.config = config
+        self._load = load or (lambda: config)
         self._sessions: set[Session] = set()
         self._connection_ids = 0
         self._transport = HttpTransport(transport_settings(config), network)
-        self._machines = Machines(PolicyBook(config))
         self._meters = Meters(("http", "vastar", *DATABASE_NAMES))
         self._around = Surroundings(
-            self._machines,
-            self._transport,
-            self._meters,
-            clocks.random_ratio,
-            lambda: clocks.wall_clock_ms() / 1000,
+            machines=Machines(PolicyBook(config)),
+            transport=self._transport,
+            meters=self._meters,
+            random_ratio=clocks.random_ratio,
+            wall_clock_s=lambda: clocks.wall_clock_ms() / 1000,
         )
+        self._scraper = Scraper(self._meters, lambda: snapshot(self._around, self.state))
+        self._http = HttpConnector(compose(self._around), _http_settings(config), clocks.random_u64)
+        connectors: dict[str, Connector] = {
+            "http": self._http,
+            "vastar": ControlConnector(self.state, self),
+            **dict.fromkeys(DATABASE_NAMES, NotImplementedConnector()),
+        }
         self._dispatcher = Dispatcher(
-            pipeline=Pipeline(self._connectors(clocks)),
+            pipeline=Pipeline(connectors),
+            meters=self._meters,
             wall_clock_ms=clocks.wall_clock_ms,
             default_timeout_s=config.http.default_timeout_s,
             max_answer_bytes=MAX_ANSWER_FRAME_BYTES,
@@ -115,24 +121,14 @@ class Runtime:
             max_queued_answer_bytes=config.server.max_queued_answer_bytes,
         )
 
-    def _connectors(self, clocks: Clocks) -> dict[str, Connector]:
-        http = self._config.http
-        return {
-            "http": HttpConnector(
-                compose(self._around),
-                HttpSettings(http.max_redirects, http.accept_encoding),
-                clocks.random_u64,
-            ),
-            "vastar": ControlConnector(
-                self.state,
-                listeners=lambda: self.listeners,
-                pools=self._pools,
-                available_credits=self._config.server.max_in_flight_per_connection,
-            ),
-            **dict.fromkeys(DATABASE_NAMES, NotImplementedConnector()),
-        }
+    # --- what the control connector tells and does -------------------------------------------
 
-    def _pools(self) -> list[dict[str, Any]]:
+    def listening_on(self) -> list[str]:
+        """The addresses of the listeners, as text."""
+        return self.listeners
+
+    def pools(self) -> list[dict[str, Any]]:
+        """The connections to upstreams, by key."""
         return [
             {
                 "tenant": pool.tenant,
@@ -145,11 +141,54 @@ class Runtime:
             for pool in self._transport.stats()
         ]
 
+    def policies(self) -> dict[str, Any]:
+        """What the policies are and hold."""
+        return describe(self._around)
+
+    async def metrics(self) -> bytes:
+        """The text for Prometheus."""
+        return await self._scraper.render()
+
+    def reload(self) -> dict[str, Any]:
+        """Take up the configuration anew, without dropping a call or what the policies know.
+
+        Returns:
+            `applied` and `needs_restart`: the keys that changed.
+
+        Raises:
+            ConfigError: it cannot be used; nothing has changed.
+        """
+        new = self._load()
+        refuse_unusable(new, os.environ)
+        changes = compare(self.config, new)
+        now_s = trio.current_time()
+        book = PolicyBook(new)
+        machines = self._around.machines
+        machines.reconfigure(book, now_s)
+        self._around.wake(
+            machines.admission.change(
+                now_s, book.of().admission, lambda key: book.of(*key).admission
+            )
+        )
+        self._http.configure(_http_settings(new))
+        self._dispatcher.default_timeout_s = new.http.default_timeout_s
+        if self.config.log != new.log:
+            logs.reconfigure(new.log.level, new.log.format)
+        self.config = _taken_up(self.config, new)
+        _log.info(
+            "configuration reloaded",
+            applied=changes.applied,
+            needs_restart=changes.needs_restart,
+        )
+        return {"applied": changes.applied, "needs_restart": changes.needs_restart}
+
+    # --- service ------------------------------------------------------------------------------
+
     async def run(self) -> None:
         """Do the housekeeping (idle upstream connections, idle policies), for ever."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._machines.run)
+                nursery.start_soon(self._around.machines.run)
                 await self._transport.run()
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
@@ -219,6 +258,28 @@ def refuse_unusable(config: RuntimeConfig, environ: Mapping[str, str]) -> None:
             problems.append(Problem(files or "[tls]", "tls", reason(error), right))
     if problems:
         raise ConfigError(problems)
+
+
+def _http_settings(config: RuntimeConfig) -> HttpSettings:
+    return HttpSettings(config.http.max_redirects, config.http.accept_encoding)
+
+
+def _taken_up(old: RuntimeConfig, new: RuntimeConfig) -> RuntimeConfig:
+    """What runs after a reload: of `new` all that `compare` calls applied, of `old` the rest."""
+    return msgspec.structs.replace(
+        old,
+        defaults=new.defaults,
+        tenants=new.tenants,
+        origins=new.origins,
+        log=new.log,
+        server=msgspec.structs.replace(old.server, drain_s=new.server.drain_s),
+        http=msgspec.structs.replace(
+            old.http,
+            default_timeout_s=new.http.default_timeout_s,
+            max_redirects=new.http.max_redirects,
+            accept_encoding=new.http.accept_encoding,
+        ),
+    )
 
 
 def transport_settings(config: RuntimeConfig) -> TransportSettings:

@@ -16,11 +16,12 @@ import trio
 from vastar_client.wire import Disposition, ErrorClass, ExecuteRequest, ExecuteResponse
 from vastar_runtime.calls import Call, Caller
 from vastar_runtime.logs import call_context, get_logger
+from vastar_runtime.metrics import Meters
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply
 from vastar_runtime.pipeline import Pipeline
 from vastar_runtime.policy.deadline import Deadline
 
-__all__ = ["ERROR_CLASSES", "Dispatcher", "refusal"]
+__all__ = ["ERROR_CLASSES", "Dispatcher"]
 
 ERROR_CLASSES: Final[Mapping[FailureKind, ErrorClass]] = MappingProxyType(
     {
@@ -40,20 +41,43 @@ ERROR_CLASSES: Final[Mapping[FailureKind, ErrorClass]] = MappingProxyType(
 )
 """How each kind of failure reads on the wire. The published SDKs retry Transient and Timeout."""
 
+_ENDED_BY: Final[Mapping[FailureKind, str]] = MappingProxyType(
+    {
+        FailureKind.INVALID_REQUEST: "runtime",
+        FailureKind.NOT_SUPPORTED: "runtime",
+        FailureKind.UPSTREAM: "upstream",
+        FailureKind.UPSTREAM_PERMANENT: "upstream",
+        FailureKind.TIMEOUT: "upstream",
+        FailureKind.RATE_LIMITED: "policy",
+        FailureKind.CIRCUIT_OPEN: "policy",
+        FailureKind.OVERLOADED: "policy",
+        FailureKind.DRAINING: "runtime",
+        FailureKind.TOO_LARGE: "runtime",
+        FailureKind.CANCELLED: "caller",
+        FailureKind.INTERNAL: "runtime",
+    }
+)
+"""Who ended a call, for metrics; a timeout may also be the call's own deadline."""
+
+_SUCCESS: Final = ErrorClass.SUCCESS.name
+_COMPLETED: Final = Disposition.COMPLETED.name
+
 _log = get_logger(__name__)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Dispatcher:
     """Serves requests through a pipeline.
 
     Attributes:
+        meters: where calls are counted.
         wall_clock_ms: milliseconds since the Unix epoch; an argument so that tests can turn it.
-        default_timeout_s: for calls that name no limit of their own.
+        default_timeout_s: for calls that name no limit of their own; may change under way.
         max_answer_bytes: longest answer frame, as the length prefix counts.
     """
 
     pipeline: Pipeline
+    meters: Meters
     wall_clock_ms: Callable[[], float]
     default_timeout_s: float
     max_answer_bytes: int
@@ -83,7 +107,42 @@ class Dispatcher:
             finally:
                 duration_us = int((trio.current_time() - arrived_at_s) * 1_000_000)
                 _log_call(call, outcome, duration_us)
+                self._count(call, outcome, duration_us)
         return _answer(call, outcome, duration_us)
+
+    def refuse(self, request: ExecuteRequest, failure: Failure) -> ExecuteResponse:
+        """The answer to a request that is not begun at all."""
+        error_class = ERROR_CLASSES[failure.kind]
+        self.meters.call_ended(
+            request.connector_name,
+            error_class.name,
+            Disposition.NOT_SENT.name,
+            _ENDED_BY[failure.kind],
+            duration_s=0.0,
+            first_byte_s=None,
+            attempts=0,
+        )
+        return ExecuteResponse(
+            request_id=request.request_id,
+            error_class=error_class,
+            error_message=failure.message,
+            retry_after_ms=failure.retry_after_ms,
+            refused_by=failure.refused_by,
+            disposition=Disposition.NOT_SENT,
+        )
+
+    def _count(self, call: Call, outcome: Outcome | None, duration_us: int) -> None:
+        error_class, disposition = _class_and_disposition(call, outcome)
+        first_byte_us = call.progress.first_byte_us
+        self.meters.call_ended(
+            call.request.connector_name,
+            error_class,
+            disposition,
+            _ended_by(call, outcome),
+            duration_s=duration_us / 1e6,
+            first_byte_s=None if first_byte_us is None else first_byte_us / 1e6,
+            attempts=call.attempts,
+        )
 
     async def _run(self, call: Call) -> Outcome:
         try:
@@ -101,16 +160,24 @@ class Dispatcher:
             return Failure(FailureKind.INTERNAL, "internal error")
 
 
-def refusal(request_id: int, failure: Failure) -> ExecuteResponse:
-    """The answer to a call that was not begun at all."""
-    return ExecuteResponse(
-        request_id=request_id,
-        error_class=ERROR_CLASSES[failure.kind],
-        error_message=failure.message,
-        retry_after_ms=failure.retry_after_ms,
-        refused_by=failure.refused_by,
-        disposition=Disposition.NOT_SENT,
-    )
+def _ended_by(call: Call, outcome: Outcome | None) -> str:
+    """Who ended a call, as metrics and the log name it."""
+    if outcome is None:
+        return "caller"
+    if isinstance(outcome, Reply):
+        return "upstream" if call.origin else "runtime"
+    if outcome.kind is FailureKind.TIMEOUT and call.deadline.has_passed(trio.current_time()):
+        return "deadline"
+    return _ENDED_BY[outcome.kind]
+
+
+def _class_and_disposition(call: Call, outcome: Outcome | None) -> tuple[str, str]:
+    """Their names; `outcome` None is a call whose caller went away."""
+    if isinstance(outcome, Failure):
+        return ERROR_CLASSES[outcome.kind].name, _disposition(call, outcome).name
+    if outcome is None:
+        return "GONE", call.disposition.name
+    return _SUCCESS, _COMPLETED
 
 
 def _answer(call: Call, outcome: Outcome, duration_us: int) -> ExecuteResponse:
@@ -148,14 +215,16 @@ def _disposition(call: Call, failure: Failure) -> Disposition:
 def _log_call(call: Call, outcome: Outcome | None, duration_us: int) -> None:
     """The one line of a call; `outcome` None is a call whose caller went away."""
     progress = call.progress
+    error_class, disposition = _class_and_disposition(call, outcome)
+    why: dict[str, object] = {}
     if isinstance(outcome, Failure):
-        error_class = ERROR_CLASSES[outcome.kind].name
-        disposition = _disposition(call, outcome).name
-        why = {"reason": outcome.message}
-    elif outcome is None:
-        error_class, disposition, why = "GONE", call.disposition.name, {}
-    else:
-        error_class, disposition, why = "SUCCESS", Disposition.COMPLETED.name, {}
+        why["reason"] = outcome.message
+    if call.refused_by is not None:
+        why["refused_by"] = call.refused_by
+    if call.attempts > 1:
+        why |= {"attempts": call.attempts, "backoff_us": call.backoff_us}
+    if call.queued_us:
+        why["queued_us"] = call.queued_us
     _log.info(
         "call",
         request_id=call.request.request_id,

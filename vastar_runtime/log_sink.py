@@ -44,7 +44,7 @@ class LineSink:
     """
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self.fd = fd
         self.dropped_lines = 0
         self._torn = False
         self._held: list[bytes] = []
@@ -96,7 +96,7 @@ class LineSink:
         written = 0
         try:
             while written < len(data) and (self._poll is None or self._poll.poll(0)):
-                written += os.write(self._fd, data[written:])
+                written += os.write(self.fd, data[written:])
         except OSError:
             # A full disk or a broken pipe must not stop the service that is being logged.
             pass

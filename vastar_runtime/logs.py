@@ -46,7 +46,7 @@ def _import_structlog() -> Any:
 
 structlog = _import_structlog()
 
-__all__ = ["Level", "Logger", "call_context", "configure", "get_logger", "sink"]
+__all__ = ["Level", "Logger", "call_context", "configure", "get_logger", "reconfigure", "sink"]
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
 Logger: TypeAlias = Any
@@ -109,9 +109,22 @@ def configure(level: Level, style: Literal["auto", "console", "json"], fd: int =
         style: `auto` is `console` when `fd` is a terminal, else `json`.
         fd: an open file descriptor to write to; it stays the caller's.
     """
+    made = LineSink(fd)
+    _write_to(made, level, style, fd)
+    return made
+
+
+def reconfigure(level: Level, style: Literal["auto", "console", "json"]) -> None:
+    """Go on under another level or style, into the same sink; nothing where there is no log."""
+    if _sink is not None:
+        _write_to(_sink, level, style, _sink.fd)
+
+
+def _write_to(
+    made: LineSink, level: Level, style: Literal["auto", "console", "json"], fd: int
+) -> None:
     terminal = os.isatty(fd)
     console = style == "console" or (style == "auto" and terminal)
-    made = LineSink(fd)
     structlog.configure(
         processors=[
             _make_header(),
@@ -128,7 +141,6 @@ def configure(level: Level, style: Literal["auto", "console", "json"], fd: int =
     for proxy in _proxies:
         # What a logger cached on its first use was made by the configuration before.
         vars(proxy).pop("bind", None)
-    return made
 
 
 def _make_header() -> Any:

@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
@@ -23,7 +23,7 @@ import trio
 from vastar_runtime import logs
 from vastar_runtime._version import __version__
 from vastar_runtime.assembly import Runtime, refuse_unusable
-from vastar_runtime.config import RuntimeConfig
+from vastar_runtime.config import ConfigError, RuntimeConfig, parse_tcp_address
 from vastar_runtime.listeners import (
     Listener,
     close_listeners,
@@ -53,8 +53,12 @@ class Ending(Enum):
     """A second signal cut the calls under way."""
 
 
-def run(config: RuntimeConfig) -> Ending:
+def run(config: RuntimeConfig, load: Callable[[], RuntimeConfig] | None = None) -> Ending:
     """Serve until told to stop.
+
+    Args:
+        config: what to serve with.
+        load: reads it anew, for SIGHUP and `reload`; the same again by default.
 
     Raises:
         AlreadyRunningError: a runtime serves one of the addresses.
@@ -63,23 +67,53 @@ def run(config: RuntimeConfig) -> Ending:
     """
     refuse_unusable(config, os.environ)
     listeners = open_listeners(config.server)
+    metrics: Listener | None = None
     _settle_garbage_collector()
     _raise_descriptor_limit()
     try:
-        return trio.run(serve_listeners, config, listeners)
+        if config.metrics.listen is not None:
+            # It loads an HTTP server, which nobody else needs.
+            from vastar_runtime.metrics_listener import open_metrics_listener  # noqa: PLC0415
+
+            metrics = open_metrics_listener(parse_tcp_address(config.metrics.listen))
+        return trio.run(partial(serve_listeners, config, listeners, metrics=metrics, load=load))
     finally:
         close_listeners(listeners)
+        if metrics is not None:
+            metrics.socket.close()
         _log.info("stopped")
 
 
-async def serve_listeners(config: RuntimeConfig, listeners: Sequence[Listener]) -> Ending:
-    """Serve callers of `listeners` until a signal or `drain` says to stop, and then drain."""
-    runtime = Runtime(config)
+async def serve_listeners(
+    config: RuntimeConfig,
+    listeners: Sequence[Listener],
+    *,
+    metrics: Listener | None = None,
+    load: Callable[[], RuntimeConfig] | None = None,
+) -> Ending:
+    """Serve callers of `listeners` until a signal or `drain` says to stop, and then drain.
+
+    Args:
+        config: what to serve with.
+        listeners: open; closed when the drain begins.
+        metrics: open too, for `GET /metrics`; it is served to the end.
+        load: reads the configuration anew.
+    """
+    runtime = Runtime(config, load=load)
     stop = _Stop(runtime.state.drain_requested)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with (
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+        trio.open_signal_receiver(signal.SIGHUP) as hangups,
+    ):
         async with trio.open_nursery() as nursery:
             stop.scope = nursery.cancel_scope
             nursery.start_soon(stop.watch, signals)
+            nursery.start_soon(_reload_on, hangups, runtime)
+            if metrics is not None:
+                from vastar_runtime.metrics_listener import serve_metrics  # noqa: PLC0415
+
+                nursery.start_soon(serve_metrics, metrics.socket, runtime.metrics)
+                _log.info("metrics", url=f"http://{metrics.address}/metrics")
             nursery.start_soon(runtime.run)
             nursery.start_soon(_write_log)
             with trio.CancelScope() as accepting:
@@ -91,7 +125,7 @@ async def serve_listeners(config: RuntimeConfig, listeners: Sequence[Listener]) 
                     accepting.cancel()
             for listener in listeners:
                 listener.socket.close()
-            await _drain(runtime, config.server.drain_s, stop)
+            await _drain(runtime, runtime.config.server.drain_s, stop)
             nursery.cancel_scope.cancel()
     return stop.ending
 
@@ -116,6 +150,16 @@ class _Stop:
             self.ending = Ending.FORCED
             if self.scope is not None:
                 self.scope.cancel()
+
+
+async def _reload_on(hangups: AsyncIterator[int], runtime: Runtime) -> None:
+    """Take up the configuration anew with each SIGHUP; a bad one is refused whole, and told."""
+    async for _ in hangups:
+        try:
+            runtime.reload()
+        except ConfigError as error:
+            problems = [str(problem) for problem in error.problems]
+            _log.error("the new configuration is refused, the old one holds", problems=problems)
 
 
 async def _drain(runtime: Runtime, drain_s: float, stop: _Stop) -> None:

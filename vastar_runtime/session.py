@@ -39,7 +39,7 @@ from vastar_client.wire import (
 )
 from vastar_runtime._version import __version__
 from vastar_runtime.calls import Call, Caller
-from vastar_runtime.dispatch import Dispatcher, refusal
+from vastar_runtime.dispatch import Dispatcher
 from vastar_runtime.logs import get_logger
 from vastar_runtime.outbox import CallerNotReadingError, Outbox
 from vastar_runtime.outcomes import Failure, FailureKind
@@ -205,7 +205,7 @@ class Session:
             assert self._nursery is not None
             self._nursery.start_soon(self._serve, call)
         else:
-            self._outbox.put_at_once(_final(request, refusal(request.request_id, failure)))
+            self._outbox.put_at_once(_final(request, self._dispatcher.refuse(request, failure)))
 
     def _why_not(self, request: ExecuteRequest) -> Failure | None:
         """Why `request` is not begun at all, if so."""
@@ -214,7 +214,7 @@ class Session:
                 FailureKind.DRAINING,
                 "draining: the runtime is going away",
                 retry_after_ms=_DRAINING_RETRY_AFTER_MS,
-                refused_by="runtime",
+                refused_by="drain:runtime",
             )
         for name in ("tenant_id", "workspace_id", "trace_id"):
             text = getattr(request, name)
@@ -234,7 +234,7 @@ class Session:
                 FailureKind.OVERLOADED,
                 f"{self._in_flight} calls are in flight on this connection, the most it may have",
                 retry_after_ms=_FULL_RETRY_AFTER_MS,
-                refused_by="in flight per connection",
+                refused_by="in_flight:connection",
             )
         return None
 

@@ -94,10 +94,27 @@ def url(upstream: Any) -> str:
     return f"http://127.0.0.1:{upstream.port}"
 
 
+IMPATIENT = """
+# Dozens of tests make calls that fail, to one upstream: no circuit and no cooldown shall stand in
+# the way of the next one, and nobody wants to sit through backoffs.
+[defaults.breaker]
+mode = "off"
+[defaults.cooldown]
+mode = "off"
+[defaults.retry]
+base_s = 0.001
+throttled_base_s = 0.001
+retry_after_max_s = 0.5
+"""
+
+
 @pytest.fixture(scope="module")
 def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    path = str(tmp_path_factory.mktemp("runtime") / "runtime.sock")
-    with serving("--socket", path) as process, leaks.keep(process.pid):
+    place = tmp_path_factory.mktemp("runtime")
+    path = str(place / "runtime.sock")
+    (place / "vastar.toml").write_text(IMPATIENT)
+    served = serving("--socket", path, "--config", str(place / "vastar.toml"))
+    with served as process, leaks.keep(process.pid):
         yield path
 
 

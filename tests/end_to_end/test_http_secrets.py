@@ -114,7 +114,7 @@ async def test_a_bug_tells_its_traceback_and_no_secret(logged, autojump_clock, m
         raise RuntimeError(f"cannot send {args!r}, Authorization: Bearer {SECRET}")
 
     async with running() as runtime:
-        monkeypatch.setattr(type(runtime.runtime._transport), "request", broken)
+        monkeypatch.setattr(type(runtime.runtime._transport), "exchange", broken)
         answer = await runtime.http(payload(), trace_id="tr-77")
         assert answer.error_message == "internal error"
     log = logged()

@@ -126,7 +126,7 @@ async def test_idle_upstream_connections_are_closed_in_time(autojump_clock):
         assert not runtime.network.channels[0].closed
         await trio.sleep(2)
         assert runtime.network.channels[0].closed
-        assert runtime.runtime._pools() == []
+        assert runtime.runtime.pools() == []
 
 
 async def test_tenants_and_workspaces_share_no_connection(autojump_clock):

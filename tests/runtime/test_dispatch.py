@@ -10,7 +10,8 @@ from tests.support.log_lines import Lines, log_lines
 from tests.support.sessions import WALL_START_MS, Script, Scripted, request
 from vastar_client.wire import Disposition, ErrorClass, ExecuteResponse, PayloadFormat
 from vastar_runtime.calls import Call, Caller
-from vastar_runtime.dispatch import Dispatcher, refusal
+from vastar_runtime.dispatch import Dispatcher
+from vastar_runtime.metrics import Meters
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply
 from vastar_runtime.pipeline import Pipeline
 from vastar_runtime.policy import Limit
@@ -26,6 +27,7 @@ def lines(tmp_path: Path) -> Iterator[Lines]:
 def dispatcher(script: Script) -> Dispatcher:
     return Dispatcher(
         pipeline=Pipeline({"test": Scripted(script)}),
+        meters=Meters(("test",)),
         wall_clock_ms=lambda: WALL_START_MS + trio.current_time() * 1000,
         default_timeout_s=30.0,
         max_answer_bytes=10_000,
@@ -191,9 +193,9 @@ async def test_a_call_whose_caller_went_away_has_its_line_too(lines, autojump_cl
     assert (line["error_class"], line["duration_us"]) == ("GONE", 2_000_000)
 
 
-def test_a_refusal_is_an_answer_of_which_nothing_was_sent():
+async def test_a_refusal_is_an_answer_of_which_nothing_was_sent(autojump_clock):
     failure = Failure(FailureKind.OVERLOADED, "full", 200, "bulkhead")
-    assert refusal(2**64 - 1, failure) == ExecuteResponse(
+    assert dispatcher(giving(failure)).refuse(request(2**64 - 1), failure) == ExecuteResponse(
         request_id=2**64 - 1,
         error_class=ErrorClass.TRANSIENT,
         error_message="full",

@@ -3,7 +3,7 @@
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from vastar_client.wire import (
     HealthResponse,
 )
 from vastar_runtime import server
-from vastar_runtime.config import RuntimeConfig, TcpAddress
+from vastar_runtime.config import ConfigError, Problem, RuntimeConfig, TcpAddress
 from vastar_runtime.listeners import close_listeners, open_listeners
 
 LONG_MS = 60_000
@@ -38,6 +38,12 @@ class Daemon:
     socket_path: str
     tcp_port: int
     endings: list[server.Ending] = attrs.field(factory=list)
+    was_stopped: bool = False
+
+    def signal(self, number: int) -> None:
+        """One that stops it, unless it is SIGHUP; the block's end then sends no other."""
+        self.was_stopped = self.was_stopped or number != signal.SIGHUP
+        os.kill(os.getpid(), number)
 
     async def connect(self) -> CallerEnd:
         return CallerEnd(await trio.open_unix_socket(self.socket_path), trio.Event())
@@ -47,7 +53,12 @@ class Daemon:
 
 
 @asynccontextmanager
-async def daemon(tmp_path: Path, *, drain_s: float = 10) -> AsyncIterator[Daemon]:
+async def daemon(
+    tmp_path: Path,
+    *,
+    drain_s: float = 10,
+    load: Callable[[RuntimeConfig], RuntimeConfig] | None = None,
+) -> AsyncIterator[Daemon]:
     """A daemon on a socket and a TCP port of its own; asked to end when the block does."""
     path = str(tmp_path / "runtime.sock")
     config = msgspec.structs.replace(
@@ -62,14 +73,15 @@ async def daemon(tmp_path: Path, *, drain_s: float = 10) -> AsyncIterator[Daemon
     running = Daemon(path, tcp.port)
 
     async def serve() -> None:
-        running.endings.append(await server.serve_listeners(config, listeners))
+        reload = None if load is None else (lambda: load(config))
+        running.endings.append(await server.serve_listeners(config, listeners, load=reload))
 
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve)
             yield running
-            if not running.endings:
-                os.kill(os.getpid(), signal.SIGTERM)
+            if not (running.endings or running.was_stopped):
+                running.signal(signal.SIGTERM)
     finally:
         close_listeners(listeners)
 
@@ -101,7 +113,7 @@ async def test_a_signal_drains(number, tmp_path):
         await credited.send(CreditUpdate())
         assert isinstance(await credited.receive(), CreditUpdate)
         await _slow_call(old, upstream, 1, 300)
-        os.kill(os.getpid(), number)
+        running.signal(number)
         goaway = await credited.receive()
         assert isinstance(goaway, Goaway)
         assert goaway.drain_ms == 10_000
@@ -128,9 +140,9 @@ async def test_a_second_signal_ends_it_at_once_and_closes_the_upstream(tmp_path)
         await upstream.wait_for("sleep_start")
         await caller.send(CreditUpdate())
         assert isinstance(await caller.receive(), CreditUpdate)
-        os.kill(os.getpid(), signal.SIGTERM)
+        running.signal(signal.SIGTERM)
         assert isinstance(await caller.receive(), Goaway)
-        os.kill(os.getpid(), signal.SIGTERM)
+        running.signal(signal.SIGTERM)
         assert await caller.receive() is END_OF_STREAM
         await upstream.wait_for("client_closed_while_busy")
         await caller.close()
@@ -141,10 +153,43 @@ async def test_the_drain_time_is_kept(tmp_path):
     async with serve_upstream() as upstream, daemon(tmp_path, drain_s=0.1) as running:
         caller = await running.connect()
         await _slow_call(caller, upstream, 1, LONG_MS)
-        os.kill(os.getpid(), signal.SIGTERM)
+        running.signal(signal.SIGTERM)
         assert await caller.receive() is END_OF_STREAM
         await caller.close()
     assert running.endings == [server.Ending.DRAIN_TIME_OVER]
+
+
+async def test_a_hangup_has_the_configuration_read_anew(tmp_path):
+    loads: list[float] = []
+    read = trio.Event()
+
+    def load(old: RuntimeConfig) -> RuntimeConfig:
+        loads.append(len(loads))
+        read.set()
+        if len(loads) == 1:
+            raise ConfigError([Problem("x.toml", "http.max_redirects", "is bad", "mend it")])
+        return msgspec.structs.replace(
+            old, http=msgspec.structs.replace(old.http, max_redirects=0)
+        )
+
+    async with serve_upstream() as upstream, daemon(tmp_path, load=load) as running:
+        caller = await running.connect()
+        url = f"http://127.0.0.1:{upstream.port}/redir?to=/small"
+
+        async def follows() -> bool:
+            await caller.send(http_request(1, {"url": url}))
+            return answer(await caller.receive()).error_class is ErrorClass.SUCCESS
+
+        assert await follows()
+        running.signal(signal.SIGHUP)
+        await read.wait()
+        assert await follows()  # a bad one is refused whole, and the old one holds
+        read = trio.Event()
+        running.signal(signal.SIGHUP)
+        await read.wait()
+        assert not await follows()
+        await caller.close()
+    assert running.endings == [server.Ending.DRAINED]
 
 
 @pytest.mark.parametrize("transport", ["unix", "tcp"])

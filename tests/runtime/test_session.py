@@ -216,7 +216,7 @@ async def test_surplus_calls_of_an_opted_in_caller_are_refused_with_the_reason(a
         refused = answer(await caller.receive())
         assert (refused.request_id, refused.error_class) == (3, ErrorClass.TRANSIENT)
         assert refused.disposition is Disposition.NOT_SENT
-        assert refused.refused_by == "in flight per connection"
+        assert refused.refused_by == "in_flight:connection"
         assert refused.retry_after_ms == 100
         await caller.send(Cancel(request_id=1))  # the reader still reads
         assert answer(await caller.receive()).error_message == "cancelled by caller"

@@ -119,6 +119,7 @@ async def running(config: RuntimeConfig | None = None) -> AsyncIterator[Running]
             clocks=Clocks(
                 wall_clock_ms=lambda: WALL_START_MS + (trio.current_time() - started_at_s) * 1000,
                 random_u64=lambda: 0xABCDEF,
+                random_ratio=lambda: 0.5,
             ),
         )
         nursery.start_soon(runtime.run)

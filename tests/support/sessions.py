@@ -21,6 +21,7 @@ from vastar_client.wire import (
 )
 from vastar_runtime.calls import Call, Caller
 from vastar_runtime.dispatch import Dispatcher
+from vastar_runtime.metrics import Meters
 from vastar_runtime.outcomes import Outcome, Reply
 from vastar_runtime.pipeline import Pipeline
 from vastar_runtime.runtime_state import RuntimeState
@@ -140,6 +141,7 @@ async def session_with(
     session_limits = session_limits or limits()
     dispatcher = Dispatcher(
         pipeline=Pipeline({name: Scripted(script) for name, script in scripts.items()}),
+        meters=Meters(("test",)),
         wall_clock_ms=lambda: WALL_START_MS + (trio.current_time() - started_at_s) * 1000,
         default_timeout_s=default_timeout_s,
         max_answer_bytes=session_limits.max_answer_frame_bytes,

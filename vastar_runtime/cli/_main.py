@@ -99,7 +99,7 @@ def _serve(options: argparse.Namespace) -> ExitCode:
     from vastar_runtime import logs, server  # noqa: PLC0415 - the event loop is for serve alone
 
     logs.configure(config.log.level, config.log.format)
-    ending = server.run(config)
+    ending = server.run(config, load=lambda: load_from_options(options).config)
     # Calls cut by the end of the drain time are what the configuration asked for.
     return ExitCode.FORCED if ending is server.Ending.FORCED else ExitCode.OK
 
@@ -169,6 +169,11 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="as one line of JSON")
     status.add_argument("--verbose", action="store_true", help="also layers, policies and limits")
     status.add_argument("--metrics", action="store_true", help="only the metrics, for Prometheus")
+    add(
+        "reload",
+        _later("_reload", "reload"),
+        "have a runtime read its configuration anew, without dropping calls (SIGHUP does the same)",
+    )
     stop = add("stop", _later("_stop", "stop"), "let a runtime finish its calls, and wait for it")
     stop.add_argument(
         "--timeout-s",

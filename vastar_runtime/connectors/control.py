@@ -1,49 +1,65 @@
 """Connector `vastar`: the runtime about itself, for its own user only.
 
-Operations `status` and `drain`; the payload is ignored, the answer is JSON. Whoever is not the
+Operations `status`, `reload` and `drain`; the answer is JSON. `status` takes an object of options:
+`metrics` adds the text for Prometheus, `verbose` what the policies hold. Whoever is not the
 runtime's own user or root, as the kernel tells (so nobody over TCP), is refused.
 """
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Protocol
 
 import msgspec
 import trio
 
+from vastar_client.wire.codec import one_buffer
 from vastar_runtime._version import __version__
 from vastar_runtime.calls import Call
+from vastar_runtime.config import ConfigError
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply
 from vastar_runtime.runtime_state import RuntimeState
 
-__all__ = ["ControlConnector"]
+__all__ = ["ControlConnector", "Controlled"]
 
 _ROOT_UID: Final = 0
 
 
+class Controlled(Protocol):
+    """What the runtime tells of itself and does on demand, beyond its counts."""
+
+    available_credits: int
+    """Calls that one connection may have in flight."""
+
+    def listening_on(self) -> list[str]:
+        """The addresses it listens on, as text."""
+
+    def pools(self) -> list[dict[str, Any]]:
+        """The transport's connections: one mapping for each tenant, workspace and origin."""
+
+    def policies(self) -> dict[str, Any]:
+        """What the policies are and hold."""
+
+    async def metrics(self) -> bytes:
+        """The text for Prometheus."""
+
+    def reload(self) -> Mapping[str, Any]:
+        """Take up the configuration anew; what changed. Raises ConfigError, then nothing."""
+
+
+class _Options(msgspec.Struct):
+    metrics: bool = False
+    verbose: bool = False
+
+
 class ControlConnector:
-    """Tells how the runtime is, and asks it to leave.
+    """Tells how the runtime is, has it read its configuration anew, and asks it to leave."""
 
-    Args:
-        listeners: the addresses it listens on, as text.
-        pools: the transport's connections: one mapping for each tenant, workspace and origin.
-        available_credits: calls that one connection may have in flight.
-    """
-
-    def __init__(
-        self,
-        state: RuntimeState,
-        *,
-        listeners: Callable[[], list[str]],
-        pools: Callable[[], list[dict[str, Any]]],
-        available_credits: int,
-    ) -> None:
+    def __init__(self, state: RuntimeState, controlled: Controlled) -> None:
         self._state = state
-        self._listeners = listeners
-        self._pools = pools
-        self._available_credits = available_credits
-        self._operations: Mapping[str, Callable[[], Mapping[str, Any]]] = {
+        self._controlled = controlled
+        self._operations: Mapping[str, Callable[[Call], Awaitable[Outcome]]] = {
             "status": self._status,
+            "reload": self._reload,
             "drain": self._drain,
         }
 
@@ -55,7 +71,7 @@ class ControlConnector:
                 FailureKind.INVALID_REQUEST,
                 "not allowed: connector vastar answers to the runtime's own user or root, over "
                 "its Unix socket",
-                refused_by="control",
+                refused_by="control:user",
             )
         operation = self._operations.get(call.request.operation)
         if operation is None:
@@ -65,11 +81,18 @@ class ControlConnector:
                 f"Unknown operation of connector vastar: {call.request.operation[:100]}; "
                 f"known are {known}",
             )
-        return Reply(msgspec.json.encode(operation()))
+        return await operation(call)
 
-    def _status(self) -> Mapping[str, Any]:
-        state = self._state
-        return {
+    async def _status(self, call: Call) -> Outcome:
+        try:
+            options = _options(call)
+        except msgspec.MsgspecError as error:
+            return Failure(
+                FailureKind.INVALID_REQUEST,
+                f"Invalid options of status: {error}; known are metrics and verbose, true or false",
+            )
+        state, controlled = self._state, self._controlled
+        told = {
             "pid": os.getpid(),
             "version": __version__,
             "uptime_s": round(trio.current_time() - state.started_at_s, 3),
@@ -78,11 +101,32 @@ class ControlConnector:
             "in_flight": state.calls_in_flight - 1,
             "connections": state.connections,
             "calls_accepted": state.calls_accepted,
-            "available_credits": self._available_credits,
-            "listeners": self._listeners(),
-            "pools": self._pools(),
+            "available_credits": controlled.available_credits,
+            "listeners": controlled.listening_on(),
+            "pools": controlled.pools(),
         }
+        if options.verbose:
+            told |= controlled.policies()
+        if options.metrics:
+            told["metrics"] = (await controlled.metrics()).decode()
+        return Reply(msgspec.json.encode(told))
 
-    def _drain(self) -> Mapping[str, Any]:
+    async def _reload(self, _call: Call) -> Outcome:
+        try:
+            return Reply(msgspec.json.encode(self._controlled.reload()))
+        except ConfigError as error:
+            return Failure(
+                FailureKind.INVALID_REQUEST,
+                f"the new configuration is refused and the old one holds:\n{error}",
+            )
+
+    async def _drain(self, _call: Call) -> Outcome:
         self._state.drain_requested.set()
-        return {"pid": os.getpid(), "draining": True}
+        return Reply(msgspec.json.encode({"pid": os.getpid(), "draining": True}))
+
+
+def _options(call: Call) -> _Options:
+    payload = one_buffer(call.request.payload)
+    if payload is None or not len(payload):
+        return _Options()
+    return msgspec.json.decode(payload, type=_Options)

@@ -20,7 +20,7 @@ from vastar_runtime.policy.concurrency import Key
 from vastar_runtime.policy.verdicts import Refused
 from vastar_runtime.transport import FaultKind, Place, TransportError, UpstreamResponse
 from vastar_runtime.transport.messages import UpstreamRequest
-from vastar_runtime.transport.progress import Progress
+from vastar_runtime.transport.progress import Phase, Progress
 
 __all__ = ["NO_EVIDENCE", "Attempt", "Ended", "Held", "Holdings", "Hop", "Layer"]
 
@@ -149,7 +149,10 @@ class Ended:
     @classmethod
     def with_error(cls, hop: Hop, error: TransportError, fault: Fault | None = None) -> "Ended":
         """Of an attempt without an answer; `fault` where it is not what the error itself says."""
-        result = AttemptResult(0, fault or _FAULTS[error.kind], Reached(int(error.disposition)))
+        if fault is None:
+            is_proxys = error.phase is Phase.PROXY and error.kind is FaultKind.CONNECT
+            fault = Fault.PROXY if is_proxys else _FAULTS[error.kind]
+        result = AttemptResult(0, fault, Reached(int(error.disposition)))
         return cls(_meaning(hop, result), error=error, result=result)
 
     @classmethod

@@ -6,8 +6,8 @@ tenants) asks whether anybody can be reached there: connect, DNS and TLS failure
 against it, and any HTTP answer is a success, whatever it says. That of the tenant asks whether the
 tenant is served: 5xx, timeouts and broken answers count. So no tenant can shut a host for the
 others with requests that fail. For the same reason a certificate that *this* tenant's settings do
-not trust counts for the tenant only, and 429, which speaks of a credential, fails the probe of the
-tenant's breaker but not that of the host's.
+not trust, or a proxy of its own, counts for the tenant only, and 429, which speaks of a credential,
+fails the probe of the tenant's breaker but not that of the host's.
 
 What is retried (RFC 9110, section 9.2.2, and DEFAULTS.md): any transient fault of an idempotent
 method, or of any method under an `Idempotency-Key`. Others only where the upstream has certainly
@@ -61,6 +61,8 @@ class Fault(Enum):
     LOOKUP = auto()
     CONNECT = auto()
     TLS = auto()
+    PROXY = auto()
+    """The way there, this tenant's own, ends before the upstream."""
     UNTRUSTED = auto()
     """The certificate is not one that this tenant's settings trust: the same again next time."""
     RESET = auto()
@@ -129,6 +131,7 @@ _FAULT_EVIDENCE: Final = {
     Fault.LOOKUP: (Evidence.NO_ANSWER, Evidence.NONE),
     Fault.CONNECT: (Evidence.NO_ANSWER, Evidence.NONE),
     Fault.TLS: (Evidence.NO_ANSWER, Evidence.NONE),
+    Fault.PROXY: (Evidence.NONE, Evidence.NO_ANSWER),
     Fault.UNTRUSTED: (Evidence.NONE, Evidence.NO_ANSWER),
     Fault.RESET: (Evidence.NO_ANSWER, Evidence.NONE),
     Fault.GARBLED: (Evidence.NONE, Evidence.NO_ANSWER),
@@ -145,6 +148,7 @@ _TRANSIENT_FAULTS: Final = frozenset(
     {
         Fault.LOOKUP,
         Fault.CONNECT,
+        Fault.PROXY,
         Fault.TLS,
         Fault.RESET,
         Fault.GARBLED,

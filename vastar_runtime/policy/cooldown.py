@@ -64,7 +64,7 @@ class Cooldown:
         if now_s < self._until_s:
             wait_s = self._until_s - now_s
             reason = "the upstream throttles this credential (429)"
-            return Refused("cooldown", Scope.WORKSPACE, wait_s, reason)
+            return Refused("cooldown", Scope.CREDENTIAL, wait_s, reason)
         self.in_flight += 1
         return self.round
 

@@ -65,3 +65,7 @@ class Deadline(NamedTuple):
     def had_passed_at_arrival(self) -> bool:
         """Whether there never was any time."""
         return self.budget_s <= 0
+
+    def has_passed(self, now_s: float) -> bool:
+        """Whether there is no time left."""
+        return now_s >= self.expires_at_s

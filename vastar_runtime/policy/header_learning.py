@@ -138,7 +138,7 @@ class HeaderLearning:
                 if at_s <= min(give_up_at_s, now_s + self._settings.max_wait_s):
                     return WaitUntil(at_s)
                 reason = f"the upstream has too few {unit.value} left for {at_s - now_s:.0f} s"
-                return Refused("learned_limit", Scope.ORIGIN, at_s - now_s, reason)
+                return Refused("learned_limit", Scope.CREDENTIAL, at_s - now_s, reason)
         self._requests += 1
         self._tokens += tokens
         return Go(self._requests, self._tokens, tokens)

@@ -51,6 +51,11 @@ class RetryQuota:
     def __attrs_post_init__(self) -> None:
         self.tokens = self._settings.most_tokens
 
+    @property
+    def most_tokens(self) -> int:
+        """The purse when full."""
+        return self._settings.most_tokens
+
     def configure(self, settings: QuotaSettings) -> None:
         """Go on under other settings; what is missing stays missing."""
         missing = self._settings.most_tokens - self.tokens

@@ -1,6 +1,7 @@
 """Connector `vastar`: what it tells and to whom."""
 
 import os
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,21 +13,91 @@ from tests.support.sessions import request
 from vastar_client.wire import ErrorClass, ExecuteResponse
 from vastar_runtime import _version
 from vastar_runtime.calls import Call, Caller
+from vastar_runtime.config import ConfigError, Problem
 from vastar_runtime.connectors.control import ControlConnector
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply
 from vastar_runtime.policy import Deadline, Limit
 from vastar_runtime.runtime_state import RuntimeState
 
 
-async def ask(state: RuntimeState, operation: str, uid: int | None) -> Outcome:
-    connector = ControlConnector(
-        state,
-        listeners=lambda: ["unix:/run/x.sock"],
-        pools=lambda: [{"tenant": "acme"}],
-        available_credits=256,
-    )
+class Told:
+    """A runtime that says what a test wants to hear."""
+
+    available_credits = 256
+
+    def __init__(self, fault: ConfigError | None = None) -> None:
+        self.fault = fault
+        self.reloads = 0
+
+    def listening_on(self) -> list[str]:
+        return ["unix:/run/x.sock"]
+
+    def pools(self) -> list[dict[str, Any]]:
+        return [{"tenant": "acme"}]
+
+    def policies(self) -> dict[str, Any]:
+        return {"pipeline": ["deadline"]}
+
+    async def metrics(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return b"vastar_up 1\n"
+
+    def reload(self) -> dict[str, Any]:
+        self.reloads += 1
+        if self.fault is not None:
+            raise self.fault
+        return {"applied": ["log.level"], "needs_restart": []}
+
+
+async def ask(
+    state: RuntimeState,
+    operation: str,
+    uid: int | None,
+    payload: bytes = b"",
+    told: Told | None = None,
+) -> Outcome:
+    connector = ControlConnector(state, told or Told())
     deadline = Deadline(trio.current_time() + 1, 1, Limit.DEFAULT)
-    return await connector.execute(Call(request(1, operation), Caller(1, uid), deadline, 1000))
+    message = request(1, operation, payload=payload)
+    return await connector.execute(Call(message, Caller(1, uid), deadline, 1000))
+
+
+async def answer_of(payload: bytes, operation: str = "status") -> dict[str, Any]:
+    outcome = await ask(RuntimeState(0.0, calls_in_flight=1), operation, os.geteuid(), payload)
+    assert isinstance(outcome, Reply)
+    return msgspec.json.decode(outcome.payload)  # type: ignore[arg-type,no-any-return]
+
+
+async def test_status_says_more_on_demand(autojump_clock):
+    plain = await answer_of(b"{}")
+    assert not {"metrics", "pipeline"} & set(plain)
+    assert (await answer_of(b'{"metrics":true}'))["metrics"] == "vastar_up 1\n"
+    assert (await answer_of(b'{"verbose":true}'))["pipeline"] == ["deadline"]
+
+
+@pytest.mark.parametrize("payload", [b"{", b"[]", b'{"metrics":1}', b"\xff"])
+async def test_options_that_are_none_are_refused_by_name(payload, autojump_clock):
+    outcome = await ask(RuntimeState(0.0), "status", os.geteuid(), payload)
+    assert isinstance(outcome, Failure)
+    assert outcome.kind is FailureKind.INVALID_REQUEST
+    assert outcome.message.startswith("Invalid options of status: ")
+    assert outcome.message.endswith("known are metrics and verbose, true or false")
+
+
+async def test_reload_tells_what_changed(autojump_clock):
+    assert await answer_of(b"", "reload") == {"applied": ["log.level"], "needs_restart": []}
+
+
+async def test_a_configuration_that_cannot_be_used_is_refused_with_its_problems(autojump_clock):
+    fault = ConfigError([Problem("x.toml", "log.level", '"loud" is not known', "give one of ...")])
+    told = Told(fault)
+    outcome = await ask(RuntimeState(0.0), "reload", os.geteuid(), b"", told)
+    assert outcome == Failure(
+        FailureKind.INVALID_REQUEST,
+        "the new configuration is refused and the old one holds:\n"
+        'x.toml: log.level: "loud" is not known; give one of ...',
+    )
+    assert told.reloads == 1
 
 
 @pytest.mark.parametrize("uid", [0, os.geteuid()])
@@ -49,7 +120,7 @@ async def test_its_own_user_and_root_are_told_how_it_is(uid, autojump_clock):
     }
 
 
-@pytest.mark.parametrize("operation", ["status", "drain", "nothing"])
+@pytest.mark.parametrize("operation", ["status", "drain", "reload", "nothing"])
 @pytest.mark.parametrize("uid", [None, os.geteuid() + 1, -1, 65534])
 async def test_nobody_else_is_told_or_obeyed(uid, operation, autojump_clock):
     state = RuntimeState(0.0)
@@ -57,7 +128,7 @@ async def test_nobody_else_is_told_or_obeyed(uid, operation, autojump_clock):
     assert isinstance(outcome, Failure)
     assert outcome.kind is FailureKind.INVALID_REQUEST
     assert outcome.message.startswith("not allowed: ")
-    assert outcome.refused_by == "control"
+    assert outcome.refused_by == "control:user"
     assert not state.drain_requested.is_set()
 
 
@@ -76,7 +147,7 @@ async def test_other_operations_are_named_beside_the_known_ones(autojump_clock):
     outcome = await ask(RuntimeState(0.0), "x" * 1000, 0)
     assert outcome == Failure(
         FailureKind.INVALID_REQUEST,
-        f"Unknown operation of connector vastar: {'x' * 100}; known are drain, status",
+        f"Unknown operation of connector vastar: {'x' * 100}; known are drain, reload, status",
     )
 
 

@@ -15,6 +15,7 @@ TRANSIENT_STATUSES = [408, 429, 500, 502, 503, 504]
 TRANSIENT_FAULTS = [
     Fault.LOOKUP,
     Fault.CONNECT,
+    Fault.PROXY,
     Fault.TLS,
     Fault.RESET,
     Fault.GARBLED,
@@ -99,6 +100,7 @@ def test_evidence_of_whole_answers(method: str):
         (Fault.CONNECT, Evidence.NO_ANSWER, Evidence.NONE),
         (Fault.TLS, Evidence.NO_ANSWER, Evidence.NONE),
         (Fault.RESET, Evidence.NO_ANSWER, Evidence.NONE),
+        (Fault.PROXY, Evidence.NONE, Evidence.NO_ANSWER),
         (Fault.UNTRUSTED, Evidence.NONE, Evidence.NO_ANSWER),
         (Fault.GARBLED, Evidence.NONE, Evidence.NO_ANSWER),
         (Fault.ATTEMPT_TIMEOUT, Evidence.NONE, Evidence.NO_ANSWER),

@@ -45,7 +45,7 @@ def rests_s(cooldown: Cooldown, now_s: float = 0.0) -> float:
     if isinstance(refused, int):
         cooldown.in_flight -= 1
         return 0.0
-    assert (refused.policy, refused.scope) == ("cooldown", Scope.WORKSPACE)
+    assert (refused.policy, refused.scope) == ("cooldown", Scope.CREDENTIAL)
     assert refused.retry_after_s is not None
     return refused.retry_after_s
 

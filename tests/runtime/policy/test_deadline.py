@@ -18,6 +18,12 @@ def arrive(deadline_at_ms: int, default_timeout_s: float = DEFAULT_S) -> Deadlin
     return Deadline.arrive(NOW_S, WALL_MS, deadline_at_ms, default_timeout_s)
 
 
+def test_it_has_passed_from_its_own_instant_on():
+    deadline = arrive(0)
+    assert not deadline.has_passed(deadline.expires_at_s - 0.001)
+    assert deadline.has_passed(deadline.expires_at_s)
+
+
 def test_without_any_limit_the_default_holds():
     assert arrive(0) == Deadline(1030.0, 30.0, Limit.DEFAULT)
     assert arrive(0).with_timeout(0) == arrive(0)

@@ -137,7 +137,7 @@ def test_a_wait_that_is_too_long_is_refused_with_when_to_come_back(give_up_at_s,
     machine = learning(max_wait_s=max_wait_s)
     told(machine, 0.0, window(0, 10.0))
     assert machine.decide(0.0, 0, give_up_at_s) == Refused(
-        "learned_limit", Scope.ORIGIN, 10.0, "the upstream has too few requests left for 10 s"
+        "learned_limit", Scope.CREDENTIAL, 10.0, "the upstream has too few requests left for 10 s"
     )
 
 

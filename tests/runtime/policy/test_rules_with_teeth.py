@@ -218,7 +218,7 @@ def test_rule_9_every_refusal_carries_who_and_for_how_long():
     assert told == [
         ("circuit_breaker", Scope.ORIGIN),
         ("circuit_breaker", Scope.TENANT),
-        ("cooldown", Scope.WORKSPACE),
+        ("cooldown", Scope.CREDENTIAL),
     ]
     for refused in refusals:
         assert isinstance(refused, Refused)

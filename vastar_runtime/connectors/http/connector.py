@@ -94,6 +94,10 @@ class HttpConnector:
         self._settings = settings
         self._random_u64 = random_u64
 
+    def configure(self, settings: HttpSettings) -> None:
+        """Serve the calls from now on under other settings."""
+        self._settings = settings
+
     async def execute(self, call: Call) -> Outcome:
         """Make the HTTP call that `call` asks for. Raises nothing but cancellation."""
         try:
