@@ -86,6 +86,8 @@ class RetryLayer:
             around.meters.retried(ended.meaning.retry.name.lower())
             return verdict
         around.meters.gave_up(verdict.reason.value)
+        if policies.retry.mode is not Mode.ENFORCE:
+            return None  # it changed nothing, so there is nothing to tell
         if verdict.reason is Reason.QUOTA_SPENT:
             hop.call.refused(
                 Refused("retry_quota", Scope.TENANT, verdict.retry_after_s, "retries are used up")
