@@ -113,7 +113,8 @@ async def serve_listeners(
                 from vastar_runtime.metrics_listener import serve_metrics  # noqa: PLC0415
 
                 nursery.start_soon(serve_metrics, metrics.socket, runtime.metrics)
-                _log.info("metrics", url=f"http://{metrics.address}/metrics")
+                where = str(metrics.address).removeprefix("tcp:")
+                _log.info("metrics", url=f"http://{where}/metrics")
             nursery.start_soon(runtime.run)
             nursery.start_soon(_write_log)
             with trio.CancelScope() as accepting:
