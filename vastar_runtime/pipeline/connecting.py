@@ -29,10 +29,9 @@ class PoolLayer:
         self._transport = surroundings.transport
 
     async def __call__(self, attempt: Attempt) -> Ended:
-        """Take a place for the attempt; from here on it counts as tried."""
+        """Take a place for the attempt; from then on it counts as tried."""
         hop = attempt.hop
         call, key, transport = hop.call, hop.key, self._transport
-        call.attempts += 1
         progress = attempt.progress
         try:
             place = await transport.acquire((key[0], key[1]), hop.request.origin, progress)
@@ -42,6 +41,7 @@ class PoolLayer:
             if progress.queued_us:
                 call.queued_us += progress.queued_us
         attempt.place = place
+        call.attempts += 1
         try:
             return await self._inner(attempt)
         finally:

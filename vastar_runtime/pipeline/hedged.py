@@ -38,22 +38,22 @@ class HedgingLayer:
         at_s = hedging.plan(hop.method, trio.current_time(), hop.call.deadline.expires_at_s)
         if at_s is None:
             return await self._inner(attempt)
-        race = _Race(attempt, self._inner)
+        race = _Race([attempt], self._inner)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(race.run, attempt)
                 with trio.move_on_at(at_s):
                     await race.decided.wait()
                 if not race.decided.is_set() and self._takes(attempt):
-                    race.runners += 1
-                    nursery.start_soon(race.run, Attempt(hop, attempt.number, Progress()))
+                    race.attempts.append(Attempt(hop, attempt.number, Progress()))
+                    nursery.start_soon(race.run, race.attempts[-1])
                 await race.decided.wait()
                 nursery.cancel_scope.cancel()
         except BaseException:
             race.abandon()
             raise
         winner, ended = race.finish()
-        if race.runners > 1:
+        if len(race.attempts) > 1:
             self._account(attempt, winner, race)
         return ended
 
@@ -80,32 +80,30 @@ class _Race:
     """One or two attempts under way at once.
 
     Attributes:
-        runners: attempts that were started.
+        attempts: those that were started.
         decided: set with the first good answer, or when all have ended.
     """
 
-    first: Attempt
+    attempts: list[Attempt]
     inner: Layer
-    runners: int = 1
     ends: list[tuple[Attempt, Ended]] = attrs.field(factory=list)
     decided: trio.Event = attrs.field(factory=trio.Event)
 
     async def run(self, attempt: Attempt) -> None:
-        """Make `attempt`, as one of the runners."""
+        """Make `attempt`, one of those of the race."""
         ended = await self.inner(attempt)
         self.ends.append((attempt, ended))
-        if _rank(ended) == _GOOD or len(self.ends) == self.runners:
+        if _rank(ended) == _GOOD or len(self.ends) == len(self.attempts):
             self.decided.set()
 
     def finish(self) -> tuple[Attempt, Ended]:
         """The winner; what the others brought is let go."""
         winner, best = min(self.ends, key=lambda end: _rank(end[1]))
-        call = self.first.hop.call
         for attempt, ended in self.ends:
             if attempt is not winner and ended.response is not None:
                 ended.response.abort()
-        call.also_reached(call.progress.disposition)
-        call.progress = winner.progress
+        self._tell_reached()
+        winner.hop.call.progress = winner.progress
         return winner, best
 
     def abandon(self) -> None:
@@ -113,6 +111,12 @@ class _Race:
         for _, ended in self.ends:
             if ended.response is not None:
                 ended.response.abort()
+        self._tell_reached()
+
+    def _tell_reached(self) -> None:
+        """An upstream may have acted on any of them, whoever won, and if nobody did."""
+        for attempt in self.attempts:
+            attempt.hop.call.also_reached(attempt.progress.disposition)
 
 
 _GOOD: Final = 0

@@ -185,7 +185,11 @@ class _Charges:
         if response is not None and response.status < _FIRST_ERROR:
             if _is_event_stream(response.headers):
                 hold.expect_events()
-            self._attempt.hop.holdings.tokens = hold  # until its body has ended
+            holdings = self._attempt.hop.holdings
+            if holdings.tokens is None:
+                holdings.tokens = hold  # until its body has ended
+            else:
+                hold.settle(now_s)  # a hedge that lost at the same moment: nobody reads its body
         elif not was_sent or (response is not None and response.status in _CLIENT_ERRORS):
             hold.refund(now_s)
         else:

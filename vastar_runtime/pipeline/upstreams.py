@@ -68,8 +68,7 @@ class Lease:
         traceback: TracebackType | None,
     ) -> None:
         leave(self._holdings, self._around)
-        if self._holdings.tokens is not None:
-            self._holdings.tokens.settle(trio.current_time())
+        self._settle_tokens()
 
     async def request(self, request: UpstreamRequest) -> UpstreamResponse | Failure:
         """Send `request`, as often as the policies say, and give the head of the answer.
@@ -81,6 +80,7 @@ class Lease:
             TransportError: there is no response.
         """
         call, around = self._call, self._around
+        self._settle_tokens()  # of a redirect, whose answer has ended: it holds nothing any more
         hop = self._hop(request)
         hop.begin_use()
         try:
@@ -101,6 +101,12 @@ class Lease:
         """A piece of the answer's body, decoded, was read: it may tell what the call has cost."""
         if self._holdings.tokens is not None:
             self._holdings.tokens.saw(data)
+
+    def _settle_tokens(self) -> None:
+        """The answer that tokens were held for has ended."""
+        tokens, self._holdings.tokens = self._holdings.tokens, None
+        if tokens is not None:
+            tokens.settle(trio.current_time())
 
     def _hop(self, request: UpstreamRequest) -> Hop:
         call, machines, now_s = self._call, self._around.machines, trio.current_time()
