@@ -107,7 +107,8 @@ def test_of_many_origins_the_worst_is_held_against_a_caller() -> None:
         tenants={name: TenantConfig({"breaker": {"open_s": 200.0}}) for name in ("a", "b")},
         origins={
             f"https://h{most}": {"breaker": {"open_max_s": most}} for most in (50.0, 20.0, 100.0)
-        },
+        }
+        | {"https://both": {"breaker": {"open_s": 1.0, "open_max_s": 10.0}}},
     )
     wrong = [wrong for _, wrong, _ in check_policies(config)]
     assert wrong == [
