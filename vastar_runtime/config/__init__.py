@@ -7,7 +7,7 @@ from vastar_runtime.config._addresses import (
     UnixAddress,
     parse_tcp_address,
 )
-from vastar_runtime.config._changes import Changes, compare
+from vastar_runtime.config._changes import Changes, compare, taken_up
 from vastar_runtime.config._file import Setting
 from vastar_runtime.config._load import LoadedConfig, load_config
 from vastar_runtime.config._merge import merge, written_for
@@ -75,5 +75,6 @@ __all__ = [
     "parse_tcp_address",
     "render",
     "render_for",
+    "taken_up",
     "written_for",
 ]

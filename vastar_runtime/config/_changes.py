@@ -4,7 +4,7 @@ Keys only, never values: the result is logged, and values hold secrets.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import msgspec
@@ -14,7 +14,7 @@ from vastar_runtime.config._model import RuntimeConfig
 from vastar_runtime.config._policies import DEFAULTS, ORIGINS, TENANTS
 from vastar_runtime.config._toml import dotted
 
-__all__ = ["Changes", "compare"]
+__all__ = ["Changes", "compare", "taken_up"]
 
 _APPLIED_TABLES: Final = frozenset({DEFAULTS, TENANTS, ORIGINS})
 _APPLIED_KEYS: Final = frozenset(
@@ -59,6 +59,16 @@ def compare(old: RuntimeConfig, new: RuntimeConfig) -> Changes:
         applied=tuple(dotted(path) for path in changed if _is_applied(path)),
         needs_restart=tuple(dotted(path) for path in changed if not _is_applied(path)),
     )
+
+
+def taken_up(old: RuntimeConfig, new: RuntimeConfig) -> RuntimeConfig:
+    """What runs after a reload: of `new` what `compare` calls applied, of `old` the rest."""
+    tables: dict[str, Any] = {name: getattr(new, name) for name in _APPLIED_TABLES}
+    for table, key in _APPLIED_KEYS:
+        value = getattr(getattr(new, table), key)
+        before = tables.get(table) or getattr(old, table)
+        tables[table] = msgspec.structs.replace(before, **{key: value})
+    return msgspec.structs.replace(old, **tables)
 
 
 def _is_applied(path: _Path) -> bool:

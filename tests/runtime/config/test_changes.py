@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from tests.support.policy_files import Tree, documents, load_tree
-from vastar_runtime.config import Changes, RuntimeConfig, Setting, compare, load_config
+from vastar_runtime.config import Changes, RuntimeConfig, Setting, compare, load_config, taken_up
 from vastar_runtime.config._load import VARIABLES
 
 
@@ -87,6 +87,20 @@ def test_it_tells_whether_two_differ(
     assert (changes == Changes()) is (before == after)
     assert not changes.needs_restart
     assert changes == compare(after, before)
+
+
+def test_what_runs_after_a_reload() -> None:
+    old = _with(server__tcp_port=1, server__drain_s=1.0, log__level="debug")
+    new = _with(server__tcp_port=2, http__max_redirects=2, defaults__retry__attempts=2)
+    running = taken_up(old, new)
+    assert compare(old, running) == Changes(applied=compare(old, new).applied)
+    assert compare(running, new) == Changes(needs_restart=("server.tcp_port",))
+    assert (running.server.drain_s, running.http.max_redirects, running.log.level) == (
+        30,
+        2,
+        "info",
+    )
+    assert taken_up(old, old) == old
 
 
 def test_every_variable_is_a_key_that_is_compared() -> None:
