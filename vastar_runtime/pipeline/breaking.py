@@ -80,17 +80,20 @@ class _Passage:
         if mode is Mode.OFF:
             return None
         gate = gates.of(_BREAKER, mode)
+        is_fine = True
         for breaker in (hop.of_tenant.breaker, hop.of_origin.breaker):
             permit = breaker.admit(now_s)
             if isinstance(permit, Refused):
                 if gate.apply(permit) is not None:
                     self.back_out()
                     return permit
+                is_fine = False
                 continue
             if permit.transition is not None:
                 _tell(hop, self._around, breaker, permit.transition)
             self._permits.append((breaker, permit))
-        gate.apply(None)
+        if is_fine:
+            gate.apply(None)
         return None
 
     def back_out(self) -> None:
