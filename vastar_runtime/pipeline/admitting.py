@@ -13,13 +13,16 @@ from vastar_runtime.pipeline.attempt import Attempt, Ended, Holdings, Hop, Layer
 from vastar_runtime.pipeline.surroundings import Surroundings
 from vastar_runtime.policy.admission import Admitted, Queued
 from vastar_runtime.policy.breaker import Evidence
-from vastar_runtime.policy.classify import Retry
+from vastar_runtime.policy.classify import Fault
 from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.verdicts import Refused
 
 __all__ = ["AdmissionLayer", "leave"]
 
 _NAME: Final = "bulkhead"
+_SAYS_TOO_MUCH: Final = frozenset({Evidence.FAILURE, Evidence.THROTTLED})
+"""5xx and 429, whether or not the request may be tried again. An attempt that timed out says it
+too, but not every silence: a certificate that is not trusted is none of the upstream's load."""
 
 
 class AdmissionLayer:
@@ -81,13 +84,14 @@ class AdmissionLayer:
     def _feel(self, hop: Hop, ended: Ended) -> None:
         """Tell an adaptive bulkhead how its upstream bears the load."""
         place = hop.holdings.place
-        meaning = ended.meaning
-        if place is None or meaning.tenant is Evidence.NONE:
+        if place is None:
             return
         admission = self._around.machines.admission
-        if meaning.is_clean:
+        if ended.meaning.is_clean:
             self._around.wake(admission.succeeded(trio.current_time(), place))
-        elif meaning.cools_down or meaning.retry is not Retry.NEVER:
+        elif ended.meaning.tenant in _SAYS_TOO_MUCH or (
+            ended.result is not None and ended.result.fault is Fault.ATTEMPT_TIMEOUT
+        ):
             admission.overloaded(trio.current_time(), place, hop.policies.admission)
 
 
