@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
-import msgspec
 import trio
 
 from vastar_client.wire.limits import MAX_ANSWER_FRAME_BYTES
 from vastar_runtime import logs
 from vastar_runtime.calls import Caller
-from vastar_runtime.config import ConfigError, Problem, RuntimeConfig, compare
+from vastar_runtime.config import ConfigError, Problem, RuntimeConfig, compare, taken_up
 from vastar_runtime.connectors.control import ControlConnector
 from vastar_runtime.connectors.http import HttpConnector, HttpSettings
 from vastar_runtime.connectors.unimplemented import DATABASE_NAMES, NotImplementedConnector
@@ -174,7 +173,7 @@ class Runtime:
         self._dispatcher.default_timeout_s = new.http.default_timeout_s
         if self.config.log != new.log:
             logs.reconfigure(new.log.level, new.log.format)
-        self.config = _taken_up(self.config, new)
+        self.config = taken_up(self.config, new)
         _log.info(
             "configuration reloaded",
             applied=changes.applied,
@@ -262,24 +261,6 @@ def refuse_unusable(config: RuntimeConfig, environ: Mapping[str, str]) -> None:
 
 def _http_settings(config: RuntimeConfig) -> HttpSettings:
     return HttpSettings(config.http.max_redirects, config.http.accept_encoding)
-
-
-def _taken_up(old: RuntimeConfig, new: RuntimeConfig) -> RuntimeConfig:
-    """What runs after a reload: of `new` all that `compare` calls applied, of `old` the rest."""
-    return msgspec.structs.replace(
-        old,
-        defaults=new.defaults,
-        tenants=new.tenants,
-        origins=new.origins,
-        log=new.log,
-        server=msgspec.structs.replace(old.server, drain_s=new.server.drain_s),
-        http=msgspec.structs.replace(
-            old.http,
-            default_timeout_s=new.http.default_timeout_s,
-            max_redirects=new.http.max_redirects,
-            accept_encoding=new.http.accept_encoding,
-        ),
-    )
 
 
 def transport_settings(config: RuntimeConfig) -> TransportSettings:

@@ -22,6 +22,7 @@ class HedgeSettings:
     """When a second attempt pays.
 
     Attributes:
+        mode: how far its verdicts reach; for the driver, the machine itself does not ask.
         after_s: without response headers for so long. Should be near the origin's p95: ours, as
             nothing fits every origin.
         budget_ratio: hedges as a share of calls, 0.05 is one in twenty.
@@ -56,7 +57,7 @@ class Hedging:
         Every call that could be hedged fills the budget by its share, once, here.
         """
         settings = self._settings
-        if settings.mode is Mode.OFF or method not in SAFE_METHODS:
+        if method not in SAFE_METHODS:
             return None
         self.budget = min(settings.budget_max, self.budget + settings.budget_ratio)
         at_s = started_at_s + settings.after_s
