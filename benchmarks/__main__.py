@@ -20,7 +20,15 @@ from benchmarks._report import Options, Report
 
 __all__ = ["BENCHMARKS", "SCRIPTS", "main"]
 
-BENCHMARKS: Final = ("closed_loop", "pipelining", "memory", "noisy_neighbour", "metrics_cost")
+BENCHMARKS: Final = (
+    "closed_loop",
+    "pipelining",
+    "memory",
+    "noisy_neighbour",
+    "outage",
+    "pipeline_cost",
+    "metrics_cost",
+)
 """Modules with a `SUMMARY` and a `run(Options) -> Report`, and maybe `OPTIONS` of their own."""
 _FAR_TOO_MUCH: Final = 1_000_000
 
@@ -113,6 +121,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--pin", action="store_true", help="a core of its own for the measured process"
+    )
+    parser.add_argument("--output", metavar="FILE", help="the picture (build/outage.png)")
+    parser.add_argument(
+        "--seed", type=_positive(int), metavar="N", help="of what runs in virtual time (1)"
     )
     return parser
 

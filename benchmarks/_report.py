@@ -36,11 +36,15 @@ class Options(msgspec.Struct, frozen=True):
         seconds: counted time of one run of one contestant.
         rounds: how often the contestants take turns.
         pin: give the measured process a core of its own.
+        output: where a picture goes; None is where the benchmark wants it.
+        seed: of what chance decides, where a benchmark runs in virtual time.
     """
 
     seconds: float = 2.0
     rounds: int = 5
     pin: bool = False
+    output: str | None = None
+    seed: int = 1
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -85,6 +89,7 @@ class Report(msgspec.Struct):
         rows: all with the same keys, one line each.
         others_cores: how many cores the processes of others kept busy meanwhile; `None` where the
             system does not tell.
+        notes: lines that are neither.
     """
 
     name: str
@@ -93,14 +98,15 @@ class Report(msgspec.Struct):
     machine: str = ""
     when: str = ""
     others_cores: float | None = None
+    notes: list[str] = msgspec.field(default_factory=list)
 
     def lines(self) -> Iterator[str]:
         """The report as text."""
         others = "unknown" if self.others_cores is None else f"{self.others_cores:.2f} cores"
         yield f"{self.name}: {self.machine}; {self.when}; busy with others: {others}"
         yield from _table(self.rows)
-        for claim in self.claims:
-            yield f"  {claim}"
+        for line in (*self.claims, *self.notes):
+            yield f"  {line}"
 
 
 def shown(value: str | float) -> str:

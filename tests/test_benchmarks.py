@@ -15,6 +15,7 @@ from benchmarks import (
     memory,
     metrics_cost,
     noisy_neighbour,
+    pipeline_cost,
     pipelining,
 )
 from benchmarks._load import Link, Template, WrongAnswer, answer_fields, sample_of
@@ -244,6 +245,21 @@ def test_options_come_from_the_benchmark_where_none_are_given(
     command.main(["memory"])
     command.main(["memory", "--rounds", "2", "--pin"])
     assert seen == [Options(seconds=7.0, rounds=9), Options(seconds=7.0, rounds=2, pin=True)]
+
+
+def test_the_pipelines_cost_is_told_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_cost, "BATCH_CALLS", 2)
+    report = pipeline_cost.run(Options(rounds=2))
+    rows = {row["what"]: row["over"] for row in report.rows}
+    at, chain = "whole pipeline", []
+    while at:
+        chain.append(at)
+        at = str(rows[at])
+    layers = ["+ retry", "+ hedging", "+ rate_limit", "+ circuit_breaker"]
+    ends = ["lease, pool, transport", "no policies"]
+    assert chain == ["whole pipeline", *layers, *ends]
+    assert set(rows) == {*chain, "every policy off", "limits at four scopes", "circuit open"}
+    assert len(report.claims) == 1
 
 
 @pytest.mark.slow
