@@ -188,6 +188,8 @@ def encode_reply(message: ExecuteRequest, reply: Reply) -> ExecuteResponse:
             disposition=reply.disposition,
             attempts=reply.attempts,
             refused_by=reply.refused_by,
+            queued_us=reply.queued_us,
+            backoff_us=reply.backoff_us,
         )
     payload: list[Buffer]
     if isinstance(reply, bytes):
@@ -198,14 +200,24 @@ def encode_reply(message: ExecuteRequest, reply: Reply) -> ExecuteResponse:
         )
     else:
         payload = [msgspec.json.encode(_json_answer(reply))]
-    return ExecuteResponse(
+    answer = ExecuteResponse(
         message.request_id,
         ErrorClass.SUCCESS,
         payload=payload,
-        duration_us=reply.duration_us if isinstance(reply, HTTPResponse) else 0,
         disposition=Disposition.COMPLETED,
         attempts=1,
         payload_format=message.payload_format,
+    )
+    if not isinstance(reply, HTTPResponse):
+        return answer
+    return msgspec.structs.replace(
+        answer,
+        duration_us=reply.duration_us,
+        attempts=reply.attempts or 1,
+        refused_by=reply.refused_by,
+        retry_after_ms=reply.retry_after_ms,
+        queued_us=reply.queued_us,
+        backoff_us=reply.backoff_us,
     )
 
 

@@ -154,6 +154,8 @@ def http_response(answer: ExecuteResponse) -> HTTPResponse:
         disposition=answer.disposition,
         queued_us=answer.queued_us,
         backoff_us=answer.backoff_us,
+        refused_by=answer.refused_by,
+        retry_after_ms=answer.retry_after_ms,
     )
 
 
@@ -196,4 +198,6 @@ def error_of(answer: ExecuteResponse) -> ConnectorException | None:
         retry_after_ms=answer.retry_after_ms,
         attempts=answer.attempts,
         refused_by=answer.refused_by,
+        queued_us=answer.queued_us,
+        backoff_us=answer.backoff_us,
     )

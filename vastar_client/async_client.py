@@ -41,7 +41,14 @@ _Outgoing: TypeAlias = tuple[ExecuteRequest, float]
 
 
 class ConnectorAnswer(msgspec.Struct, frozen=True):
-    """What `execute()` got back from a connector."""
+    """What `execute()` got back from a connector.
+
+    Attributes:
+        payload: as the connector wrote it.
+        duration_us, queued_us, backoff_us: microseconds: in the runtime, in its lines, between
+            attempts.
+        attempts, disposition, refused_by, retry_after_ms: as on `HTTPResponse`.
+    """
 
     request_id: int
     payload: bytes
@@ -49,6 +56,10 @@ class ConnectorAnswer(msgspec.Struct, frozen=True):
     duration_us: int
     attempts: int
     disposition: Disposition
+    queued_us: int = 0
+    backoff_us: int = 0
+    refused_by: str | None = None
+    retry_after_ms: int = 0
 
     def json(self) -> Any:
         """The payload as JSON.
@@ -202,6 +213,10 @@ class AsyncRuntimeClient:
             answer.duration_us,
             answer.attempts,
             answer.disposition,
+            answer.queued_us,
+            answer.backoff_us,
+            answer.refused_by,
+            answer.retry_after_ms,
         )
 
     async def execute_http(self, request: HTTPRequest) -> HTTPResponse:

@@ -53,7 +53,10 @@ class ConnectorException(VastarError):  # noqa: N818  # the published SDK's name
         disposition: how far the call got.
         retry_after_ms: the earliest sensible retry from now, 0 where nobody said.
         attempts: how often the runtime tried the upstream.
-        refused_by: policy and scope of a refusal by the runtime itself, such as a rate limit.
+        refused_by: `policy:scope` of the runtime's own policy that refused the call, or a further
+            attempt at it, such as `rate_limit:tenant`; None where none did.
+        queued_us: microseconds spent in the runtime's lines: for a place, a rate, a connection.
+        backoff_us: microseconds spent between attempts.
     """
 
     DEFAULT_CLASS: ClassVar = ErrorClass.PERMANENT
@@ -68,6 +71,8 @@ class ConnectorException(VastarError):  # noqa: N818  # the published SDK's name
         retry_after_ms: int = 0,
         attempts: int = 0,
         refused_by: str | None = None,
+        queued_us: int = 0,
+        backoff_us: int = 0,
     ) -> None:
         error_class = self.DEFAULT_CLASS if error_class is None else error_class
         super().__init__(message, error_class, request_id)
@@ -78,6 +83,8 @@ class ConnectorException(VastarError):  # noqa: N818  # the published SDK's name
         self.retry_after_ms = retry_after_ms
         self.attempts = attempts
         self.refused_by = refused_by
+        self.queued_us = queued_us
+        self.backoff_us = backoff_us
 
     def is_retryable(self) -> bool:
         """Whether the same call may succeed later: TRANSIENT, RATE_LIMITED or TIMEOUT.

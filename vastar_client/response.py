@@ -47,10 +47,14 @@ class HTTPResponse:
         headers_list: the header fields exactly as received, in order.
         url: the URL that answered, after redirects; None from a JSON answer.
         http_version: "1.1" or "1.0"; None from a JSON answer.
-        attempts: how often the runtime tried.
+        attempts: how often the runtime tried upstreams, over all hops of a redirect.
         disposition: how far the call got.
-        queued_us: time spent waiting for a place inside the runtime.
-        backoff_us: time spent between attempts.
+        queued_us: microseconds spent in the runtime's lines: for a place, a rate, a connection.
+        backoff_us: microseconds spent between attempts.
+        refused_by: `policy:scope` of the runtime's own policy that refused a further attempt, so
+            that this answer is the last one there was; None where none did.
+        retry_after_ms: when that policy or the upstream says to come back, in milliseconds from
+            now, as the runtime understood it; 0 where nobody said.
     """
 
     request_id: int
@@ -68,6 +72,8 @@ class HTTPResponse:
     disposition: Disposition = Disposition.UNKNOWN
     queued_us: int = 0
     backoff_us: int = 0
+    refused_by: str | None = None
+    retry_after_ms: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.headers, Headers):
@@ -111,7 +117,7 @@ class HTTPResponse:
         Raises:
             HTTPStatusError: the status is 400 or more. Its class is RATE_LIMITED for 429, TIMEOUT
                 for 408, TRANSIENT for 500, 502, 503 and 504, else PERMANENT; `retry_after_ms` is
-                what the upstream asked for.
+                the later of what the upstream asked for and what the runtime says.
         """
         if self.ok:
             return self
@@ -120,8 +126,11 @@ class HTTPResponse:
             _CLASS_OF_STATUS.get(self.status_code, ErrorClass.PERMANENT),
             self.request_id,
             disposition=Disposition.COMPLETED,
-            retry_after_ms=retry_after_ms(self.headers, time.time()),
+            retry_after_ms=max(self.retry_after_ms, retry_after_ms(self.headers, time.time())),
             attempts=self.attempts,
+            refused_by=self.refused_by,
+            queued_us=self.queued_us,
+            backoff_us=self.backoff_us,
         )
         error.response = self
         raise error

@@ -58,6 +58,9 @@ def respond(
     body: bytes | str = b"",
     json: object = None,
     headers: HeaderTypes | None = None,
+    attempts: int = 1,
+    refused_by: str | None = None,
+    retry_after_ms: int = 0,
 ) -> HTTPResponse:
     """An HTTP answer for a script.
 
@@ -66,6 +69,9 @@ def respond(
         body: bytes, or text as UTF-8.
         json: a value to send as JSON instead, with its content type.
         headers: a mapping, or pairs where a name repeats.
+        attempts: how often the runtime says that it tried; this and what follows is only told.
+        refused_by: the policy that refused a further attempt, such as `retry_quota:tenant`.
+        retry_after_ms: when the runtime says to come back.
     """
     pairs = header_pairs(headers)
     if json is not None:
@@ -73,7 +79,16 @@ def respond(
         if "content-type" not in Headers(pairs):
             pairs.append(("content-type", "application/json"))
     raw = body.encode() if isinstance(body, str) else body
-    return HTTPResponse(0, status_code, Headers(pairs), raw, headers_list=pairs)
+    return HTTPResponse(
+        0,
+        status_code,
+        Headers(pairs),
+        raw,
+        headers_list=pairs,
+        attempts=attempts,
+        refused_by=refused_by,
+        retry_after_ms=retry_after_ms,
+    )
 
 
 class FakeRuntime:

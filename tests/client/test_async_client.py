@@ -24,6 +24,9 @@ from vastar_client.wire import (
     PayloadFormat,
 )
 
+TOLD = ("attempts", "queued_us", "backoff_us", "refused_by", "retry_after_ms")
+"""What answers and failures say of what the runtime did."""
+
 
 @pytest.mark.parametrize("payload_format", ["native", "json"])
 async def test_a_call_and_its_answer(autojump_clock, payload_format):
@@ -123,7 +126,9 @@ async def test_failures_of_the_runtime_are_raised_with_all_they_say(autojump_clo
         disposition=Disposition.NOT_SENT,
         retry_after_ms=1200,
         attempts=3,
-        refused_by="rate_limit tenant=t",
+        refused_by="rate_limit:tenant",
+        queued_us=4,
+        backoff_us=5,
     )
     async with AsyncRuntimeClient(dial=FakeRuntime([said]).dial) as client:
         with pytest.raises(ConnectorException) as caught:
@@ -131,13 +136,23 @@ async def test_failures_of_the_runtime_are_raised_with_all_they_say(autojump_clo
     got = caught.value
     assert isinstance(got, CallTimeout) == (error_class is ErrorClass.TIMEOUT)
     assert got.request_id != 0
-    for name in ("error_class", "disposition", "retry_after_ms", "attempts", "refused_by"):
-        assert getattr(got, name) == getattr(said, name)
+    for name in ("error_class", "disposition", *TOLD):
+        assert getattr(got, name) == getattr(said, name), name
 
 
 async def test_every_http_status_is_an_answer(autojump_clock):
     async with AsyncRuntimeClient(dial=FakeRuntime([respond(503)]).dial) as client:
         assert (await client.get(URL)).status_code == 503
+
+
+async def test_answers_say_what_the_runtime_did(autojump_clock):
+    said = respond(503, attempts=2, refused_by="retry_quota:tenant", retry_after_ms=9)
+    said.queued_us, said.backoff_us = 4, 5
+    async with AsyncRuntimeClient(dial=FakeRuntime(lambda _: said).dial) as client:
+        for got in (await client.get(URL), await client.execute("http", "request", {"url": URL})):
+            assert got.disposition is Disposition.COMPLETED
+            for name in TOLD:
+                assert getattr(got, name) == getattr(said, name), name
 
 
 async def test_any_connector_can_be_called(autojump_clock):

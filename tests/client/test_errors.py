@@ -36,11 +36,11 @@ def test_the_sentence_tells_all_that_is_known():
         disposition=Disposition.NOT_SENT,
         retry_after_ms=1500,
         attempts=2,
-        refused_by="rate_limit tenant=a",
+        refused_by="rate_limit:tenant",
     )
     assert str(error) == (
         "tenant over its rate (RATE_LIMITED; the request was not sent upstream; tried 2 times; "
-        "refused by rate_limit tenant=a; retry in 1.5 s; request 9)"
+        "refused by rate_limit:tenant; retry in 1.5 s; request 9)"
     )
     assert str(ConnectorException("x", ErrorClass.PERMANENT, 0)) == "x (PERMANENT)"
 
@@ -63,10 +63,19 @@ def test_every_failure_of_a_call_is_caught_by_code_for_the_published_sdk(kind, e
 
 @pytest.mark.parametrize("kind", [ConnectorException, CallTimeout, HTTPStatusError])
 def test_errors_travel_between_processes(kind):
-    error = kind("m", ErrorClass.TIMEOUT, 3, disposition=Disposition.SENT_NO_RESPONSE, attempts=2)
+    error = kind(
+        "m",
+        ErrorClass.TIMEOUT,
+        3,
+        disposition=Disposition.SENT_NO_RESPONSE,
+        attempts=2,
+        queued_us=5,
+        backoff_us=6,
+    )
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is kind
     assert vars(copy) == vars(error)
+    assert (copy.queued_us, copy.backoff_us) == (5, 6)
     assert str(copy) == str(error)
 
 

@@ -94,6 +94,23 @@ def test_a_json_answer_keeps_its_list_of_headers_where_there_is_one():
     assert response.headers_list == [("set-cookie", "a"), ("set-cookie", "b")]
 
 
+TOLD = {
+    "attempts": 2,
+    "queued_us": 3,
+    "backoff_us": 4,
+    "refused_by": "retry_quota:tenant",
+    "retry_after_ms": 5,
+    "disposition": Disposition.COMPLETED,
+}
+
+
+def test_what_the_runtime_did_is_told_of_answers_and_of_failures():
+    response = http_response(ExecuteResponse(1, payload=b'{"status_code": 503}', **TOLD))
+    error = error_of(ExecuteResponse(1, ErrorClass.TRANSIENT, "why", **TOLD))
+    for name, value in TOLD.items():
+        assert getattr(response, name) == getattr(error, name) == value, name
+
+
 @pytest.mark.parametrize(
     ("value", "payload"),
     [(b"x", b"x"), ("é", "é".encode()), ({"a": [1]}, b'{"a":[1]}'), (5, b"5")],

@@ -95,6 +95,35 @@ def test_raise_for_status_tells_the_class(status, error_class):
     assert "hunter2" not in str(caught.value)
 
 
+def test_an_answer_says_what_the_runtime_did_and_so_does_its_error():
+    response = HTTPResponse(
+        1,
+        503,
+        {},
+        b"",
+        attempts=2,
+        disposition=Disposition.COMPLETED,
+        queued_us=7,
+        backoff_us=50_000,
+        refused_by="circuit_breaker:origin",
+        retry_after_ms=5000,
+    )
+    with pytest.raises(HTTPStatusError) as caught:
+        response.raise_for_status()
+    for name in ("attempts", "queued_us", "backoff_us", "refused_by", "retry_after_ms"):
+        assert getattr(caught.value, name) == getattr(response, name), name
+    assert "refused by circuit_breaker:origin; retry in 5 s" in str(caught.value)
+
+
+@pytest.mark.parametrize(("told_ms", "expected_ms"), [(0, 2000), (1500, 2000), (2500, 2500)])
+def test_the_error_waits_for_the_later_of_upstream_and_runtime(told_ms, expected_ms):
+    response = answer(503, retry_after="2")
+    response.retry_after_ms = told_ms
+    with pytest.raises(HTTPStatusError) as caught:
+        response.raise_for_status()
+    assert caught.value.retry_after_ms == expected_ms
+
+
 @pytest.mark.parametrize(
     ("headers", "expected_ms"),
     [

@@ -45,6 +45,18 @@ def test_an_answer_with_json_keeps_its_own_content_type():
     assert respond(json=1, headers={"Content-Type": "a/b"}).headers == {"content-type": "a/b"}
 
 
+@pytest.mark.parametrize("payload_format", ["native", "json"])
+def test_what_the_runtime_did_can_be_told(payload_format):
+    fake = FakeRuntime(
+        [respond(), respond(503, attempts=3, refused_by="cooldown:credential", retry_after_ms=70)]
+    )
+    with RuntimeClient(RuntimeConfig(payload_format=payload_format), dial=fake.dial) as client:
+        first, second = client.get(URL), client.get(URL)
+    assert (first.attempts, first.refused_by, first.retry_after_ms) == (1, None, 0)
+    assert (second.attempts, second.refused_by) == (3, "cooldown:credential")
+    assert second.retry_after_ms == 70
+
+
 def test_failures_of_the_runtime_itself():
     error = ConnectorException(
         "circuit open", ErrorClass.TRANSIENT, disposition=Disposition.NOT_SENT, retry_after_ms=9
