@@ -199,7 +199,8 @@ class _Charges:
         """Take in what the answer tells about the limits of its upstream."""
         if self._go is None:
             return
-        credential = self._attempt.hop.of_credential
+        hop = self._attempt.hop
+        credential = hop.of_credential
         learning = credential.learning
         response = None if ended is None else ended.response
         if response is None:
@@ -212,8 +213,9 @@ class _Charges:
         learning.answered(now_s, self._go, hints, was_throttled=was_throttled)
         if hints:
             _ring(credential)
-        if learning.rate_ratio != credential.rate_ratio:
-            _scale(self._attempt.hop, now_s)
+        is_enforced = hop.policies.header_learning.mode is Mode.ENFORCE
+        if is_enforced and learning.rate_ratio != credential.rate_ratio:
+            _scale(hop, now_s)
 
 
 def _ring(credential: OfCredential) -> None:
