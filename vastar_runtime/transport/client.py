@@ -215,8 +215,10 @@ class HttpTransport:
             self._pool.cancel(waiter)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        await trio.lowlevel.wait_task_rescheduled(leave)
-        progress.queued_us = round((trio.current_time() - started_s) * 1e6)
+        try:
+            await trio.lowlevel.wait_task_rescheduled(leave)
+        finally:
+            progress.queued_us = round((trio.current_time() - started_s) * 1e6)
         if waiter.slot is None:
             raise _was_closed(origin, progress)
         return waiter.slot

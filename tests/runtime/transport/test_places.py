@@ -70,6 +70,16 @@ async def test_waiting_for_a_place_is_told_apart_from_the_exchange(house: House)
     house.check_nothing_is_left()
 
 
+async def test_a_wait_that_was_cut_off_is_told_too(house: House) -> None:
+    house.make(TransportSettings(connections_per_key=1))
+    held = await acquire(house)
+    with trio.move_on_after(2):
+        await acquire(house)
+    assert (house.progress.phase, house.progress.queued_us) == (Phase.POOL, 2_000_000)
+    house.transport.release(held)
+    house.check_nothing_is_left()
+
+
 async def test_a_place_given_back_without_a_connection_leaves_nothing(house: House) -> None:
     place = await acquire(house)
     for _ in range(3):
