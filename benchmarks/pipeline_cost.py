@@ -36,7 +36,7 @@ from vastar_runtime.metrics import Meters
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply
 from vastar_runtime.pipeline import Machines, Surroundings, Upstreams
 from vastar_runtime.pipeline.attempt import Layer
-from vastar_runtime.pipeline.compose import LAYERS
+from vastar_runtime.pipeline.layers import LAYERS
 from vastar_runtime.pipeline.connecting import TransportLayer
 from vastar_runtime.policy.breaker import Evidence, Permit
 from vastar_runtime.policy.deadline import Deadline, Limit

@@ -5,9 +5,11 @@ it and holds what they share. An `Attempt` goes down through the layers, an `End
 `Ended` is a value, whatever happened: only cancellation is raised through the layers.
 """
 
-from typing import Final, Protocol
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
 
 import attrs
+import trio
 
 from vastar_runtime.calls import Call
 from vastar_runtime.pipeline.machines import OfCredential, OfOrigin, OfTenantAtOrigin
@@ -17,17 +19,18 @@ from vastar_runtime.policy.admission import Admitted
 from vastar_runtime.policy.breaker import Breaker, Evidence, Permit
 from vastar_runtime.policy.classify import AttemptResult, Fault, Meaning, Reached, Retry, classify
 from vastar_runtime.policy.concurrency import Key
+from vastar_runtime.policy.llm_usage import LlmRequest
 from vastar_runtime.policy.verdicts import Refused
 from vastar_runtime.transport import FaultKind, Place, TransportError, UpstreamResponse
 from vastar_runtime.transport.messages import UpstreamRequest
 from vastar_runtime.transport.progress import Phase, Progress
 
-__all__ = ["NO_EVIDENCE", "Attempt", "Ended", "Held", "Holdings", "Hop", "Layer"]
+__all__ = ["FIRST_ERROR", "NO_EVIDENCE", "Attempt", "Ended", "Holdings", "Hop", "Layer", "Permits"]
 
 NO_EVIDENCE: Final = Meaning(Retry.NEVER, Evidence.NONE, Evidence.NONE)
 """Of what says nothing about the upstream: a refusal of our own, a cancellation."""
 
-_FINE_STATUSES: Final = range(100, 400)
+FIRST_ERROR: Final = 400
 _FINE: Final = classify("GET", AttemptResult(200), has_idempotency_key=False)
 
 _FAULTS: Final = {
@@ -56,9 +59,8 @@ class Holdings:
     tokens: TokenHold | None = None
 
 
-@attrs.frozen
-class Held:
-    """Evidence of an attempt that counts only if no other attempt follows it."""
+class Permits(NamedTuple):
+    """What the breakers gave an attempt, and what it showed: told them when the hop has ended."""
 
     breaker: Breaker
     permit: Permit
@@ -72,7 +74,8 @@ class Hop:
 
     Attributes:
         key: whose it is, and where it goes.
-        held: what the last attempt showed, until another one follows or the hop ends.
+        shown: attempts that showed something of the upstream, in order; the last one will count.
+        llm_request: what the body says of its tokens, once it was read.
     """
 
     call: Call
@@ -83,7 +86,8 @@ class Hop:
     of_origin: OfOrigin
     of_tenant: OfTenantAtOrigin
     of_credential: OfCredential
-    held: list[Held] = attrs.field(factory=list)
+    shown: list["Attempt"] = attrs.field(factory=list)
+    llm_request: LlmRequest | None = None
 
     @property
     def method(self) -> str:
@@ -108,15 +112,19 @@ class Attempt:
     """One try at a hop's request.
 
     Attributes:
-        number: from 1.
+        number: from 1; a hedge has the number of the attempt that it stands beside.
         progress: its own; that of the call's last attempt is the call's too.
-        place: of the connection pool, while it has one.
+        place: of the connection pool, once it has one.
+        begun_at_s: when it had one: from then on the upstream may be blamed. None until then.
+        permits: of the breakers, to be reported when the hop has ended.
     """
 
     hop: Hop
     number: int
     progress: Progress
     place: Place | None = None
+    begun_at_s: float | None = None
+    permits: Sequence[Permits] = ()
 
 
 @attrs.define(eq=False)
@@ -125,10 +133,12 @@ class Ended:
 
     Attributes:
         meaning: what that says to whom.
+        at_s: when.
         result: what `meaning` was made of; None where all is well, or one of us refused.
     """
 
     meaning: Meaning
+    at_s: float
     response: UpstreamResponse | None = None
     error: TransportError | None = None
     refused: Refused | None = None
@@ -136,15 +146,15 @@ class Ended:
 
     @classmethod
     def with_response(
-        cls, hop: Hop, response: UpstreamResponse, retry_after_s: float | None
+        cls, hop: Hop, at_s: float, response: UpstreamResponse, retry_after_s: float | None
     ) -> "Ended":
         """Of an attempt that was answered; `retry_after_s` is what the answer asks for."""
-        if response.status in _FINE_STATUSES:
-            return cls(_FINE, response)
+        if response.status < FIRST_ERROR:
+            return cls(_FINE, at_s, response)
         result = AttemptResult(
             response.status, None, Reached.RESPONSE_STARTED, retry_after_s=retry_after_s
         )
-        return cls(_meaning(hop, result), response, result=result)
+        return cls(_meaning(hop, result), at_s, response, result=result)
 
     @classmethod
     def with_error(cls, hop: Hop, error: TransportError, fault: Fault | None = None) -> "Ended":
@@ -153,12 +163,13 @@ class Ended:
             is_proxys = error.phase is Phase.PROXY and error.kind is FaultKind.CONNECT
             fault = Fault.PROXY if is_proxys else _FAULTS[error.kind]
         result = AttemptResult(0, fault, Reached(int(error.disposition)))
-        return cls(_meaning(hop, result), error=error, result=result)
+        now_s = trio.current_time()
+        return cls(_meaning(hop, result), now_s, error=error, result=result)
 
     @classmethod
     def by_refusal(cls, refused: Refused) -> "Ended":
         """Of an attempt that one of our own policies did not let out."""
-        return cls(NO_EVIDENCE, refused=refused)
+        return cls(NO_EVIDENCE, trio.current_time(), refused=refused)
 
 
 class Layer(Protocol):

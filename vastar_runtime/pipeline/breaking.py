@@ -2,28 +2,27 @@
 
 Three machines are asked, the narrowest first: the credential's cooldown (429), the breaker of the
 tenant at the origin (5xx, timeouts), the breaker of the origin (connections). A call counts once,
-by its last attempt: so evidence is held on the hop. The next attempt that ends here replaces it,
-the end of the hop counts it. What becomes of a probe is told at once, since others wait for it.
+by the last of its attempts that showed anything (one that was refused or cancelled shows nothing):
+so evidence is kept with the attempts until the hop has ended. What becomes of a probe is told at
+once, since others wait for it.
+
+An attempt takes from when it had its place in the connection pool; a slow one speaks of the tenant's
+requests, not of the host.
 """
 
-from typing import Final
-
-import attrs
 import trio
 
 from vastar_runtime.logs import get_logger
-from vastar_runtime.pipeline.attempt import NO_EVIDENCE, Attempt, Ended, Held, Hop, Layer
+from vastar_runtime.pipeline.attempt import NO_EVIDENCE, Attempt, Ended, Hop, Layer, Permits
 from vastar_runtime.pipeline.surroundings import Surroundings
 from vastar_runtime.policy.breaker import Breaker, Evidence, Permit, State, Transition
+from vastar_runtime.policy.classify import Meaning
 from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.verdicts import Refused
 
-__all__ = ["BreakerLayer", "count_held", "discount_held"]
+__all__ = ["BreakerLayer", "report_shown"]
 
 _log = get_logger(__name__)
-
-_COOLDOWN: Final = "cooldown"
-_BREAKER: Final = "circuit_breaker"
 
 
 class BreakerLayer:
@@ -37,10 +36,8 @@ class BreakerLayer:
 
     async def __call__(self, attempt: Attempt) -> Ended:
         """Ask, go on, and report."""
-        hop = attempt.hop
-        now_s = trio.current_time()
-        passage = _Passage(hop, self._around)
-        refused = passage.ask(now_s)
+        passage = _Passage(attempt, self._around)
+        refused = passage.ask(trio.current_time())
         if refused is not None:
             return Ended.by_refusal(refused)
         try:
@@ -48,111 +45,112 @@ class BreakerLayer:
         except BaseException:
             passage.back_out()
             raise
-        passage.report(ended, now_s)
+        passage.report(ended)
         return ended
 
 
 class _Passage:
     """The permits of one attempt."""
 
-    __slots__ = ("_around", "_hop", "_permits", "_round")
+    __slots__ = ("_around", "_attempt", "_permits", "_round")
 
-    def __init__(self, hop: Hop, surroundings: Surroundings) -> None:
-        self._hop = hop
+    def __init__(self, attempt: Attempt, surroundings: Surroundings) -> None:
+        self._attempt = attempt
         self._around = surroundings
         self._round: int | None = None
         self._permits: list[tuple[Breaker, Permit]] = []
 
     def ask(self, now_s: float) -> Refused | None:
         """Take what is needed, or nothing where one refuses."""
-        hop, gates = self._hop, self._around.gates
+        refused = self._ask_cooldown(now_s) or self._ask_breakers(now_s)
+        if refused is not None:
+            self.back_out()
+        return refused
+
+    def _ask_cooldown(self, now_s: float) -> Refused | None:
+        hop = self._attempt.hop
         mode = hop.policies.cooldown.mode
-        if mode is not Mode.OFF:
-            round_ = hop.of_credential.cooldown.admit(now_s)
-            gate = gates.of(_COOLDOWN, mode)
-            if isinstance(round_, Refused):
-                if gate.apply(round_) is not None:
-                    return round_
-            else:
-                gate.apply(None)
-                self._round = round_
+        if mode is Mode.OFF:
+            return None
+        round_ = hop.of_credential.cooldown.admit(now_s)
+        gate = self._around.gates.of("cooldown", mode)
+        if isinstance(round_, Refused):
+            return gate.apply(round_)
+        self._round = round_
+        gate.apply(None)
+        return None
+
+    def _ask_breakers(self, now_s: float) -> Refused | None:
+        hop, around = self._attempt.hop, self._around
         mode = hop.policies.breaker.mode
         if mode is Mode.OFF:
             return None
-        gate = gates.of(_BREAKER, mode)
-        is_fine = True
+        refusal: Refused | None = None
         for breaker in (hop.of_tenant.breaker, hop.of_origin.breaker):
             permit = breaker.admit(now_s)
             if isinstance(permit, Refused):
-                if gate.apply(permit) is not None:
-                    self.back_out()
-                    return permit
-                is_fine = False
+                refusal = permit
+                if mode is Mode.ENFORCE:
+                    break
                 continue
             if permit.transition is not None:
-                _tell(hop, self._around, breaker, permit.transition)
+                _tell(hop, around, breaker, permit.transition)
             self._permits.append((breaker, permit))
-        if is_fine:
-            gate.apply(None)
-        return None
+        return around.gates.of("circuit_breaker", mode).apply(refusal)
 
     def back_out(self) -> None:
-        """Nothing was learned: refused further on, or cancelled."""
+        """Nothing was learned: refused, or cancelled on the way."""
         now_s = trio.current_time()
+        hop = self._attempt.hop
         for breaker, permit in self._permits:
-            _report(self._hop, self._around, Held(breaker, permit, Evidence.NONE, 0.0), now_s)
-        self._cool(_NOTHING, now_s)
+            _report(hop, self._around, Permits(breaker, permit, Evidence.NONE, 0.0), now_s)
+        self._cool(NO_EVIDENCE, None, now_s)
 
-    def report(self, ended: Ended, started_at_s: float) -> None:
-        """Tell the cooldown and the probes now, and hold the rest."""
-        now_s = trio.current_time()
-        self._cool(ended, now_s)
-        hop, around, meaning = self._hop, self._around, ended.meaning
-        if hop.held:
-            discount_held(hop, around)
+    def report(self, ended: Ended) -> None:
+        """Tell the cooldown and the probes now, and keep the rest until the hop has ended."""
+        attempt = self._attempt
+        hop, meaning, now_s = attempt.hop, ended.meaning, ended.at_s
+        result = ended.result
+        self._cool(meaning, None if result is None else result.retry_after_s, now_s)
+        took_s = 0.0 if attempt.begun_at_s is None else now_s - attempt.begun_at_s
         of_origin = hop.of_origin.breaker
+        kept = []
         for breaker, permit in self._permits:
-            evidence = meaning.host if breaker is of_origin else meaning.tenant
-            held = Held(breaker, permit, evidence, now_s - started_at_s)
-            if permit.is_probe:
-                _report(hop, around, held, now_s)
+            if breaker is of_origin:
+                permits = Permits(breaker, permit, meaning.host, 0.0)
             else:
-                hop.held.append(held)
+                permits = Permits(breaker, permit, meaning.tenant, took_s)
+            if permit.is_probe:
+                _report(hop, self._around, permits, now_s)
+            else:
+                kept.append(permits)
+        attempt.permits = kept
+        hop.shown.append(attempt)
 
-    def _cool(self, ended: Ended, now_s: float) -> None:
-        if self._round is None:
-            return
-        hint_s = None if ended.result is None else ended.result.retry_after_s
-        self._hop.of_credential.cooldown.report(
-            self._round, ended.meaning, now_s, self._around.random_ratio(), hint_s
-        )
+    def _cool(self, meaning: Meaning, hint_s: float | None, now_s: float) -> None:
+        if self._round is not None:
+            self._attempt.hop.of_credential.cooldown.report(
+                self._round, meaning, now_s, self._around.random_ratio(), hint_s
+            )
 
 
-_NOTHING: Final = Ended(NO_EVIDENCE)
-
-
-def count_held(hop: Hop, surroundings: Surroundings) -> None:
-    """The hop has ended: what its last attempt showed counts."""
-    held, hop.held = hop.held, []
+def report_shown(hop: Hop, surroundings: Surroundings) -> None:
+    """The hop has ended: the last attempt that showed anything counts, those before it do not."""
     now_s = trio.current_time()
-    for each in held:
-        _report(hop, surroundings, each, now_s)
+    last = hop.shown[-1]
+    for attempt in hop.shown:
+        for permits in attempt.permits:
+            told = permits if attempt is last else permits._replace(evidence=Evidence.NONE)
+            _report(hop, surroundings, told, now_s)
+    hop.shown.clear()
 
 
-def discount_held(hop: Hop, surroundings: Surroundings) -> None:
-    """Another attempt was made: what the one before it showed does not count."""
-    held, hop.held = hop.held, []
-    now_s = trio.current_time()
-    for each in held:
-        _report(hop, surroundings, attrs.evolve(each, evidence=Evidence.NONE), now_s)
-
-
-def _report(hop: Hop, surroundings: Surroundings, held: Held, now_s: float) -> None:
-    transition = held.breaker.report(
-        held.permit, held.evidence, now_s, surroundings.random_ratio(), held.took_s
+def _report(hop: Hop, surroundings: Surroundings, permits: Permits, now_s: float) -> None:
+    transition = permits.breaker.report(
+        permits.permit, permits.evidence, now_s, surroundings.random_ratio(), permits.took_s
     )
     if transition is not None:
-        _tell(hop, surroundings, held.breaker, transition)
+        _tell(hop, surroundings, permits.breaker, transition)
 
 
 def _tell(hop: Hop, surroundings: Surroundings, breaker: Breaker, transition: Transition) -> None:

@@ -4,19 +4,15 @@ The limit on an attempt begins when there is a connection to be had: waiting for
 says nothing about the upstream. It ends with the head of the answer.
 """
 
-from typing import Final
-
 import trio
 
-from vastar_runtime.pipeline.attempt import Attempt, Ended, Layer
+from vastar_runtime.pipeline.attempt import FIRST_ERROR, Attempt, Ended, Layer
 from vastar_runtime.pipeline.surroundings import Surroundings
 from vastar_runtime.policy import retry_after
 from vastar_runtime.policy.classify import Fault
 from vastar_runtime.transport import TransportError, UpstreamResponse
 
 __all__ = ["AttemptTimeoutLayer", "PoolLayer", "TransportLayer"]
-
-_FIRST_ERROR: Final = 400
 
 
 class PoolLayer:
@@ -41,6 +37,7 @@ class PoolLayer:
             if progress.queued_us:
                 call.queued_us += progress.queued_us
         attempt.place = place
+        attempt.begun_at_s = trio.current_time()
         call.attempts += 1
         try:
             return await self._inner(attempt)
@@ -90,9 +87,9 @@ class TransportLayer:
         except TransportError as error:
             return Ended.with_error(hop, error)
         asked_s = None
-        if response.status >= _FIRST_ERROR:
+        if response.status >= FIRST_ERROR:
             asked_s = _retry_after_s(response, self._wall_clock_s())
-        return Ended.with_response(hop, response, asked_s)
+        return Ended.with_response(hop, trio.current_time(), response, asked_s)
 
 
 def _retry_after_s(response: UpstreamResponse, wall_now_s: float) -> float | None:

@@ -35,8 +35,10 @@ class HedgingLayer:
         if settings.mode is Mode.OFF:
             return await self._inner(attempt)
         hedging = hop.of_tenant.hedging
-        at_s = hedging.plan(hop.method, trio.current_time(), hop.call.deadline.expires_at_s)
-        if at_s is None:
+        at_s = None
+        if attempt.number == 1:  # a retry has waited long enough, and is paid for elsewhere
+            at_s = hedging.plan(hop.method, trio.current_time(), hop.call.deadline.expires_at_s)
+        if at_s is None or hedging.budget < 1:
             return await self._inner(attempt)
         race = _Race([attempt], self._inner)
         try:
@@ -54,24 +56,21 @@ class HedgingLayer:
             raise
         winner, ended = race.finish()
         if len(race.attempts) > 1:
-            self._account(attempt, winner, race)
+            self._account(attempt, winner, race.attempts[-1])
         return ended
 
     def _takes(self, attempt: Attempt) -> bool:
-        """Whether to send a second attempt now; charges the budget if so."""
+        """Whether to send a second attempt now; charges the budget if so, observed only too."""
+        if attempt.begun_at_s is None:
+            return False  # it waits in a line of ours: a second one would only lengthen that
         hop = attempt.hop
-        hedging = hop.of_tenant.hedging
-        if not hedging.take(has_answer_begun=attempt.progress.response_started):
+        if not hop.of_tenant.hedging.take(has_answer_begun=attempt.progress.response_started):
             return False
-        if self._around.gates.of("hedging", hop.policies.hedging.mode).acts():
-            return True
-        hedging.give_back()
-        return False
+        return self._around.gates.of("hedging", hop.policies.hedging.mode).acts()
 
-    def _account(self, first: Attempt, winner: Attempt, race: "_Race") -> None:
-        for attempt, ended in race.ends:
-            if attempt is not first and ended.refused is not None:
-                first.hop.of_tenant.hedging.give_back()  # it was never sent
+    def _account(self, first: Attempt, winner: Attempt, hedge: Attempt) -> None:
+        if hedge.begun_at_s is None:
+            first.hop.of_tenant.hedging.give_back()  # it was never sent
         self._around.meters.hedged("lost" if winner is first else "won")
 
 
@@ -103,7 +102,12 @@ class _Race:
             if attempt is not winner and ended.response is not None:
                 ended.response.abort()
         self._tell_reached()
-        winner.hop.call.progress = winner.progress
+        hop = winner.hop
+        hop.call.progress = winner.progress
+        hop.call.waiting_for = ""  # whatever the loser was torn out of
+        if winner in hop.shown:
+            hop.shown.remove(winner)  # what it showed is what counts
+            hop.shown.append(winner)
         return winner, best
 
     def abandon(self) -> None:

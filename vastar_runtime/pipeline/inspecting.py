@@ -13,7 +13,7 @@ from vastar_runtime.metrics import (
     VerdictRow,
     listed,
 )
-from vastar_runtime.pipeline.compose import DESCRIPTOR
+from vastar_runtime.pipeline.layers import DESCRIPTOR
 from vastar_runtime.pipeline.machines import Limiters, Machines
 from vastar_runtime.pipeline.surroundings import Surroundings
 from vastar_runtime.policy.breaker import State

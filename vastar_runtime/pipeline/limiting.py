@@ -10,29 +10,28 @@ body of the answer, which the lease waits for.
 from collections.abc import Iterator
 from typing import Final, TypeVar
 
-import attrs
 import trio
 
-from vastar_runtime.pipeline.attempt import Attempt, Ended, Hop, Layer
-from vastar_runtime.pipeline.machines import Limiters, OfCredential
+from vastar_runtime.pipeline.attempt import FIRST_ERROR, Attempt, Ended, Hop, Layer
+from vastar_runtime.pipeline.line import Line
+from vastar_runtime.pipeline.machines import Limiters
 from vastar_runtime.pipeline.pacing import Pacer
 from vastar_runtime.pipeline.policies import NO_LIMITS, LimitSettings
 from vastar_runtime.pipeline.surroundings import Surroundings
 from vastar_runtime.pipeline.tokens import TokenHold
-from vastar_runtime.policy.header_learning import Go
+from vastar_runtime.policy.header_learning import Go, WaitUntil
 from vastar_runtime.policy.llm_usage import LlmRequest, read_request
 from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.rate_headers import read_hints
 from vastar_runtime.policy.rate_limit import Allowed, RateLimiter, Waiting
 from vastar_runtime.policy.token_limit import TokenLimiter
 from vastar_runtime.policy.verdicts import Refused
-from vastar_runtime.transport.messages import Body, Buffer, Headers
+from vastar_runtime.transport.messages import Body, Buffer, is_event_stream
 
 __all__ = ["RateLimitLayer"]
 
 _LEARNED: Final = "learned_limit"
 _TOO_MANY_REQUESTS: Final = 429
-_FIRST_ERROR: Final = 400
 _CLIENT_ERRORS: Final = range(400, 500)
 
 LimiterT = TypeVar("LimiterT", bound=RateLimiter)
@@ -84,7 +83,9 @@ class _Charges:
         hop = self._attempt.hop
         policies = hop.policies
         if policies.has_token_limits and hop.request.body is not None:
-            self._llm = read_request(_whole(hop.request.body))
+            if hop.llm_request is None:
+                hop.llm_request = read_request(_whole(hop.request.body))
+            self._llm = hop.llm_request
         if policies.header_learning.mode is not Mode.OFF:
             refused = await self._ask_upstreams_word()
             if refused is not None or not policies.has_limits:
@@ -121,27 +122,44 @@ class _Charges:
         )
 
     async def _ask_upstreams_word(self) -> Refused | None:
-        """Wait until what the upstream told of itself lets this attempt go."""
+        """Wait until what the upstream told of itself lets this attempt go.
+
+        Who has to wait stands in line, and only the first in line asks: so they go in order, and an
+        answer that tells more wakes one of them.
+        """
         tokens = self._estimate()
         hop, around = self._attempt.hop, self._around
-        credential, call = hop.of_credential, hop.call
+        credential, expires_at_s = hop.of_credential, hop.call.deadline.expires_at_s
+        learning, line = credential.learning, credential.line
+        now_s = trio.current_time()
+        verdict: Go | WaitUntil | Refused | None
+        if line is None or not line.length:
+            verdict = learning.decide(now_s, tokens, expires_at_s)
+        else:
+            verdict = learning.forecast(now_s, tokens, line.length, expires_at_s)
+        if isinstance(verdict, Go):
+            self._go = verdict
         gate = around.gates.of(_LEARNED, hop.policies.header_learning.mode)
-        while True:
-            expires_at_s = call.deadline.expires_at_s
-            verdict = credential.learning.decide(trio.current_time(), tokens, expires_at_s)
-            if isinstance(verdict, Go):
-                gate.apply(None)
-                self._go = verdict
-                return None
-            if gate.apply(verdict) is None:
-                return None
-            if isinstance(verdict, Refused):
-                return verdict
-            if credential.learned is None:
-                credential.learned = trio.Event()
-            words = "waiting for the upstream's own rate limit"
-            with around.waiting(call, _LEARNED, words), trio.CancelScope(deadline=verdict.at_s):
-                await credential.learned.wait()
+        if isinstance(verdict, Go):
+            gate.apply(None)
+            return None
+        if gate.apply(verdict or WaitUntil(now_s)) is None:
+            return None
+        if isinstance(verdict, Refused):
+            return verdict
+        if line is None:
+            line = credential.line = Line()
+        with around.waiting(hop.call, _LEARNED, "waiting for the upstream's own rate limit"):
+            async with line.first():
+                while isinstance(
+                    verdict := learning.decide(trio.current_time(), tokens, expires_at_s),
+                    WaitUntil,
+                ):
+                    await line.sleep_until(verdict.at_s)
+        if isinstance(verdict, Refused):
+            return verdict
+        self._go = verdict
+        return None
 
     async def _charge(
         self,
@@ -173,18 +191,17 @@ class _Charges:
 
     def settle(self, ended: Ended | None) -> None:
         """Account for the end of the attempt; None where it was cancelled."""
-        now_s = trio.current_time()
+        now_s = trio.current_time() if ended is None else ended.at_s
         was_sent = self._attempt.progress.request_begun
         self._learn(ended, now_s, was_sent=was_sent)
         for pacer, permit in self._requests:
             pacer.settle(now_s, permit, None if was_sent else 0)
         if not self._tokens or self._llm is None:
             return
-        hold = TokenHold(self._llm, self._tokens)
         response = None if ended is None else ended.response
-        if response is not None and response.status < _FIRST_ERROR:
-            if _is_event_stream(response.headers):
-                hold.expect_events()
+        is_events = response is not None and is_event_stream(response.headers)
+        hold = TokenHold(self._llm, self._tokens, is_event_stream=is_events)
+        if response is not None and response.status < FIRST_ERROR:
             holdings = self._attempt.hop.holdings
             if holdings.tokens is None:
                 holdings.tokens = hold  # until its body has ended
@@ -206,35 +223,15 @@ class _Charges:
         if response is None:
             if not was_sent:
                 learning.not_sent(self._go)
-                _ring(credential)
+                credential.ring()
             return
         hints = read_hints(response.headers, self._around.wall_clock_s())
         was_throttled = response.status == _TOO_MANY_REQUESTS
         learning.answered(now_s, self._go, hints, was_throttled=was_throttled)
         if hints:
-            _ring(credential)
-        is_enforced = hop.policies.header_learning.mode is Mode.ENFORCE
-        if is_enforced and learning.rate_ratio != credential.rate_ratio:
-            _scale(hop, now_s)
-
-
-def _ring(credential: OfCredential) -> None:
-    """Have those who wait for the upstream's own limit ask anew."""
-    if credential.learned is not None:
-        credential.learned.set()
-        credential.learned = None
-
-
-def _scale(hop: Hop, now_s: float) -> None:
-    """Let the configured rate follow what the upstream bears."""
-    credential, settings = hop.of_credential, hop.policies.limits.requests
-    credential.rate_ratio = ratio = credential.learning.rate_ratio
-    pacer = credential.limits.requests
-    if pacer is None or settings is None:
-        return
-    limit = max(1, round(settings.limit * ratio))
-    if pacer.limiter.settings.limit != limit:
-        pacer.change(now_s, attrs.evolve(settings, limit=limit, burst=settings.burst))
+            credential.ring()
+        if hop.policies.header_learning.mode is Mode.ENFORCE:
+            credential.follow_upstream(now_s)
 
 
 def _limiters(hop: Hop, surroundings: Surroundings) -> Iterator[tuple[Limiters, LimitSettings]]:
@@ -260,8 +257,3 @@ def _limiters(hop: Hop, surroundings: Surroundings) -> Iterator[tuple[Limiters, 
 def _whole(body: Body) -> Buffer:
     assert body is not None
     return b"".join(body) if isinstance(body, list | tuple) else body  # type: ignore[return-value]
-
-
-def _is_event_stream(headers: Headers) -> bool:
-    values = [value for name, value in headers if name == b"content-type"]
-    return bool(values) and values[0].partition(b";")[0].strip().lower() == b"text/event-stream"

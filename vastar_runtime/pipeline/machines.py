@@ -9,12 +9,14 @@ Numbers come from the merge of a bundle's own key (see `policies`); `reconfigure
 a new configuration without forgetting what happened.
 """
 
+import math
 from collections.abc import Callable, Hashable
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 import trio
 
+from vastar_runtime.pipeline.line import Line
 from vastar_runtime.pipeline.pacing import Pacer
 from vastar_runtime.pipeline.policies import LimitSettings, PolicyBook
 from vastar_runtime.policy.admission import Admission
@@ -24,7 +26,7 @@ from vastar_runtime.policy.cooldown import Cooldown
 from vastar_runtime.policy.header_learning import HeaderLearning
 from vastar_runtime.policy.hedging import Hedging
 from vastar_runtime.policy.keyed import KeyedStore
-from vastar_runtime.policy.rate_limit import RateLimiter
+from vastar_runtime.policy.rate_limit import RateLimiter, RateLimitSettings
 from vastar_runtime.policy.retry_quota import RetryQuota
 from vastar_runtime.policy.token_limit import TokenLimiter
 from vastar_runtime.policy.verdicts import Scope
@@ -33,44 +35,54 @@ __all__ = ["Limiters", "Machines", "OfCredential", "OfOrigin", "OfOwner", "OfTen
 
 IDLE_S: Final = 60.0
 """A bundle that nobody used for so long, and that owes nothing, is dropped."""
+RATE_STEPS: Final = 20
+"""Of a rate that follows its upstream: a twentieth is as fine as anybody can tell."""
+_YEAR_S: Final = 366 * 24 * 3600.0
 _SWEEP_S: Final = 5.0
 _SWEEPS: Final = 12
 """Every key is looked at once in so many sweeps: once in a minute."""
 MAX_KEYS: Final = 10_000
 """Of one kind; above it those that owe nothing go although they do not idle."""
 
-RequestPacer: TypeAlias = Pacer[RateLimiter]
-TokenPacer: TypeAlias = Pacer[TokenLimiter]
-
 
 class Limiters:
     """The limits that share one bucket, each there where it is configured."""
 
-    __slots__ = ("requests", "tokens")
+    __slots__ = ("_settings", "requests", "tokens")
 
     def __init__(self, settings: LimitSettings) -> None:
-        self.requests: RequestPacer | None = None
-        self.tokens: TokenPacer | None = None
-        self.configure(settings, 0.0)
+        self._settings = settings
+        self.requests = None if settings.requests is None else Pacer(RateLimiter(settings.requests))
+        self.tokens = None if settings.tokens is None else Pacer(TokenLimiter(settings.tokens))
 
-    def configure(self, settings: LimitSettings, now_s: float) -> None:
-        """Go on under other settings; who waits for a limit that is gone goes at once."""
-        if settings.requests is None:
-            if self.requests is not None:
-                self.requests.lift(now_s)
-            self.requests = None
-        elif self.requests is None:
-            self.requests = Pacer(RateLimiter(settings.requests))
-        else:
-            self.requests.change(now_s, settings.requests)
-        if settings.tokens is None:
-            if self.tokens is not None:
-                self.tokens.lift(now_s)
-            self.tokens = None
-        elif self.tokens is None:
-            self.tokens = Pacer(TokenLimiter(settings.tokens))
-        else:
-            self.tokens.limiter.change_tokens(now_s, settings.tokens)
+    def configure(self, settings: LimitSettings, now_s: float, rate_ratio: float = 1.0) -> None:
+        """Go on under other settings; who waits for a limit that is gone goes at once.
+
+        Args:
+            settings: as configured.
+            now_s: a monotonic clock.
+            rate_ratio: the part of the configured rates that is to hold now.
+        """
+        self._settings = settings
+        old_requests, old_tokens = self.requests, self.tokens
+        if old_requests is None or settings.requests is None:
+            self.requests = Limiters(settings).requests
+            if old_requests is not None:
+                old_requests.lift(now_s)
+        if old_tokens is None or settings.tokens is None:
+            self.tokens = Limiters(settings).tokens
+            if old_tokens is not None:
+                old_tokens.lift(now_s)
+        self.scale(rate_ratio, now_s)
+
+    def scale(self, rate_ratio: float, now_s: float) -> None:
+        """Let this part of the configured rates hold, and of what may go at once after a pause."""
+        settings = self._settings
+        if self.requests is not None and settings.requests is not None:
+            self.requests.change(now_s, _scaled(settings.requests, rate_ratio))
+        if self.tokens is not None and settings.tokens is not None:
+            rate = _scaled(settings.tokens.rate, rate_ratio)
+            self.tokens.limiter.change_tokens(now_s, attrs.evolve(settings.tokens, rate=rate))
             self.tokens.wake(now_s)
 
     def is_droppable(self, now_s: float) -> bool:
@@ -83,6 +95,13 @@ class Limiters:
     def waiting(self) -> int:
         """Calls in their lines."""
         return sum(p.limiter.waiting_count for p in (self.requests, self.tokens) if p is not None)
+
+
+def _scaled(settings: RateLimitSettings, ratio: float) -> RateLimitSettings:
+    if ratio >= 1:
+        return settings
+    burst = max(1, round(settings.max_cost * ratio))
+    return attrs.evolve(settings, period_s=min(settings.period_s / ratio, _YEAR_S), burst=burst)
 
 
 @attrs.define(eq=False)
@@ -121,16 +140,28 @@ class OfCredential:
     """What a workspace's calls to an origin share: they go out with one credential.
 
     Attributes:
-        rate_ratio: the part of the configured rate that holds now, as the upstream bears it.
-        learned: set, and replaced, when an answer may have told more than was known.
+        rate_step: the part of the configured rates that holds now, in `RATE_STEPS`.
+        line: for those that wait until the upstream's own limit lets them go.
     """
 
     cooldown: Cooldown
     learning: HeaderLearning
     limits: Limiters
     users: int = 0
-    rate_ratio: float = 1.0
-    learned: trio.Event | None = None
+    rate_step: int = RATE_STEPS
+    line: Line | None = None
+
+    def ring(self) -> None:
+        """An answer may have told more than was known: the first in line asks anew."""
+        if self.line is not None:
+            self.line.ring()
+
+    def follow_upstream(self, now_s: float) -> None:
+        """Let the configured rates follow what the upstream bears, in steps: each costs."""
+        step = max(1, math.ceil(self.learning.rate_ratio * RATE_STEPS))
+        if step != self.rate_step:
+            self.rate_step = step
+            self.limits.scale(step / RATE_STEPS, now_s)
 
     def is_droppable(self, now_s: float) -> bool:
         """Whether forgetting it is as good as keeping it."""
@@ -218,8 +249,8 @@ class Machines:
             policies = book.of(*key)
             credential.cooldown.configure(policies.cooldown)
             credential.learning.configure(policies.header_learning)
-            credential.limits.configure(policies.limits, now_s)
-            credential.rate_ratio = 1.0
+            ratio = credential.rate_step / RATE_STEPS
+            credential.limits.configure(policies.limits, now_s, ratio)
         for (tenant, workspace), owner in self.workspaces.items():
             policies = book.of(tenant=tenant, workspace=workspace)
             owner.limits.configure(policies.workspace_limits, now_s)

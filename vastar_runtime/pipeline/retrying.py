@@ -21,8 +21,9 @@ from vastar_runtime.policy.verdicts import Refused, Scope
 __all__ = ["RetryLayer"]
 
 _KEPT_BYTES: Final = 256 * 1024
-_KEEP_S: Final = 1.0
-"""An error's body that is longer, or takes longer, is not worth holding up its retry."""
+_KEEP_S: Final = 0.02
+"""An error's body that is longer, or takes so much longer than the backoff, is not worth holding up
+its retry; most of it came with the head."""
 
 
 class RetryLayer:
@@ -43,17 +44,18 @@ class RetryLayer:
         ended = await self._inner(attempt)
         if ended.meaning.retry is Retry.NEVER:
             if ended.meaning.is_clean:
-                hop.of_tenant.quota.earn(trio.current_time())
+                hop.of_tenant.quota.earn(ended.at_s)
             return ended
         gate = self._around.gates.of("retry", settings.mode)
         while (planned := self._plan(hop, attempt, ended)) is not None:
             if not gate.acts():
                 retry.settle(hop.of_tenant.quota, planned, None, trio.current_time())
                 return ended
+            progress = hop.call.progress
             following = await self._again(hop, attempt, ended, planned)
             if following.refused is not None and _tells_more(ended):
                 hop.call.refused(following.refused)
-                hop.call.progress = attempt.progress
+                hop.call.progress = progress
                 return ended
             if ended.response is not None:
                 ended.response.abort()
@@ -120,11 +122,12 @@ class RetryLayer:
         started_s = trio.current_time()
         try:
             if ended.response is not None:
-                with trio.move_on_after(_KEEP_S) as patience:
+                with trio.move_on_at(max(planned.at_s, started_s + _KEEP_S)) as patience:
                     await ended.response.keep(_KEPT_BYTES)
                 if patience.cancelled_caught:
                     ended.response.abort()
             await trio.sleep_until(planned.at_s)
+            await self._rest(hop)
         except BaseException:
             if ended.response is not None:
                 ended.response.abort()
@@ -134,6 +137,16 @@ class RetryLayer:
             call.backoff_us += round(waited_s * 1e6)
             self._around.meters.waited("backoff", waited_s)
         call.waiting_for = ""
+
+    async def _rest(self, hop: Hop) -> None:
+        """Wait on where other calls' 429s have lengthened the credential's rest meanwhile."""
+        if hop.policies.cooldown.mode is not Mode.ENFORCE:
+            return
+        cooldown = hop.of_credential.cooldown
+        expires_at_s = hop.call.deadline.expires_at_s
+        # Looked at anew each time: who sleeps is not told that the rest was lengthened.
+        while trio.current_time() < cooldown.rests_until_s < expires_at_s:
+            await trio.sleep_until(cooldown.rests_until_s)  # noqa: ASYNC110 - see above
 
 
 def _tells_more(ended: Ended) -> bool:

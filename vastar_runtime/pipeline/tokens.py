@@ -9,7 +9,6 @@ its length.
 from collections.abc import Sequence
 from typing import Final
 
-from vastar_client.wire.sse import SSEDecoder, SSELimitError
 from vastar_runtime.pipeline.pacing import Pacer
 from vastar_runtime.policy.llm_usage import LlmRequest, StreamUsage, Usage, read_answer
 from vastar_runtime.policy.rate_limit import Allowed
@@ -24,36 +23,32 @@ _MAX_KEPT_BYTES: Final = 16 * 1024 * 1024
 class TokenHold:
     """The reservations of one request. `settle` ends them, once; later calls change nothing."""
 
-    __slots__ = ("_events", "_kept", "_received_bytes", "_request", "_reservations", "_usage")
+    __slots__ = ("_kept", "_received_bytes", "_request", "_reservations", "_usage")
 
     def __init__(
-        self, request: LlmRequest, reservations: Sequence[tuple[Pacer[TokenLimiter], Allowed]]
+        self,
+        request: LlmRequest,
+        reservations: Sequence[tuple[Pacer[TokenLimiter], Allowed]],
+        *,
+        is_event_stream: bool,
     ) -> None:
         self._request = request
         self._reservations = reservations
         self._received_bytes = 0
-        self._kept: list[bytes] | None = []
-        self._events: SSEDecoder | None = None
+        self._kept: list[bytes] | None = None if is_event_stream else []
         self._usage = StreamUsage()
-
-    def expect_events(self) -> None:
-        """The answer is an event stream."""
-        self._kept = None
-        self._events = SSEDecoder()
 
     def saw(self, data: bytes) -> None:
         """A piece of the answer's decoded body passed by."""
         self._received_bytes += len(data)
-        if self._events is not None:
-            try:
-                for event in self._events.feed(data):
-                    self._usage.feed_event(event.data)
-            except SSELimitError:
-                self._events = None
-        elif self._kept is not None:
+        if self._kept is not None:
             self._kept.append(data)
             if self._received_bytes > _MAX_KEPT_BYTES:
                 self._kept = None
+
+    def saw_event(self, data: str) -> None:
+        """The data of an event of the answer's stream passed by."""
+        self._usage.feed_event(data)
 
     def settle(self, now_s: float) -> None:
         """The request was acted on: what it used is spent, the rest comes back."""

@@ -15,7 +15,7 @@ from vastar_runtime.calls import Call
 from vastar_runtime.outcomes import Failure, FailureKind
 from vastar_runtime.pipeline.admitting import leave
 from vastar_runtime.pipeline.attempt import Attempt, Holdings, Hop, Layer
-from vastar_runtime.pipeline.breaking import count_held
+from vastar_runtime.pipeline.breaking import report_shown
 from vastar_runtime.pipeline.surroundings import Surroundings
 from vastar_runtime.policy.concurrency import Key
 from vastar_runtime.policy.verdicts import Refused
@@ -86,8 +86,8 @@ class Lease:
         try:
             ended = await self._outermost(Attempt(hop, 1, call.progress))
         finally:
-            if hop.held:
-                count_held(hop, around)
+            if hop.shown:
+                report_shown(hop, around)
             hop.end_use()
         if ended.refused is not None:
             around.meters.refused(ended.refused.policy, ended.refused.scope.value)
@@ -102,6 +102,11 @@ class Lease:
         if self._holdings.tokens is not None:
             self._holdings.tokens.saw(data)
 
+    def saw_event(self, data: str) -> None:
+        """The data of an event of the answer's stream was read: as `saw`."""
+        if self._holdings.tokens is not None:
+            self._holdings.tokens.saw_event(data)
+
     def _settle_tokens(self) -> None:
         """The answer that tokens were held for has ended."""
         tokens, self._holdings.tokens = self._holdings.tokens, None
@@ -111,7 +116,7 @@ class Lease:
     def _hop(self, request: UpstreamRequest) -> Hop:
         call, machines, now_s = self._call, self._around.machines, trio.current_time()
         tenant, workspace = call.request.tenant_id, call.request.workspace_id or ""
-        origin = call.origin
+        origin = call.origin = str(request.origin)
         key = Key(tenant, workspace, origin)
         return Hop(
             call,

@@ -101,6 +101,11 @@ class Cooldown:
         self._until_s = max(self._until_s, until_s)
         return is_longer
 
+    @property
+    def rests_until_s(self) -> float:
+        """Until when it rests, in the past where it does not."""
+        return self._until_s
+
     def rest_s(self, now_s: float) -> float:
         """How much longer it rests, 0.0 where it does not; looking changes nothing."""
         return max(0.0, self._until_s - now_s)

@@ -9,7 +9,15 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-__all__ = ["Body", "Buffer", "Headers", "Origin", "UpstreamRequest"]
+__all__ = [
+    "Body",
+    "Buffer",
+    "Headers",
+    "Origin",
+    "UpstreamRequest",
+    "header_values",
+    "is_event_stream",
+]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """Bytes of any kind. A memoryview must be one-dimensional over single bytes."""
@@ -47,6 +55,17 @@ class Origin(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}"
+
+
+def header_values(headers: Headers, name: bytes) -> list[bytes]:
+    """The values of header `name` (lower case), in order."""
+    return [value for key, value in headers if key == name]
+
+
+def is_event_stream(headers: Headers) -> bool:
+    """Whether these are the headers of a stream of server-sent events (WHATWG)."""
+    values = header_values(headers, b"content-type")
+    return bool(values) and values[0].partition(b";")[0].strip().lower() == b"text/event-stream"
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,9 +5,9 @@ another. A body is given up as soon as it is longer than an answer can be. Decod
 events take time in proportion to what they read, so others get a turn in between.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
@@ -16,9 +16,10 @@ from vastar_runtime.calls import Call
 from vastar_runtime.connectors.http.answer import HttpAnswer, header_text
 from vastar_runtime.connectors.http.decoding import ContentDecoder, codings_of, decoder_for
 from vastar_runtime.transport.errors import BodyTooLarge, TransportError
+from vastar_runtime.transport.messages import header_values, is_event_stream
 from vastar_runtime.transport.response import UpstreamResponse
 
-__all__ = ["AnswerTooLarge", "collect", "discard", "header_values"]
+__all__ = ["AnswerTooLarge", "Witness", "collect", "discard"]
 
 _DISCARDED_BYTES: Final = 64 * 1024
 _DISCARD_S: Final = 0.1
@@ -33,13 +34,18 @@ _END_GRACE_S: Final = 0.005
 """Against a new TLS handshake for the next call, which costs ten times as much."""
 
 
+class Witness(Protocol):
+    """Who is told of an answer's body as it passes; neither may take long."""
+
+    def saw(self, data: bytes) -> None:
+        """A piece of the body, decoded, was read."""
+
+    def saw_event(self, data: str) -> None:
+        """The data of an event of the body's event stream."""
+
+
 class AnswerTooLarge(Exception):  # noqa: N818 - what happened, and to what
     """The body is longer than the answer to the caller may be."""
-
-
-def header_values(response: UpstreamResponse, name: bytes) -> list[bytes]:
-    """The values of header `name` (lower case), in order."""
-    return [value for key, value in response.headers if key == name]
 
 
 async def discard(response: UpstreamResponse) -> None:
@@ -53,7 +59,7 @@ async def collect(
     call: Call,
     response: UpstreamResponse,
     url: str,
-    saw: Callable[[bytes], None],
+    witness: Witness,
     *,
     decode_content: bool,
 ) -> HttpAnswer:
@@ -63,7 +69,7 @@ async def collect(
         call: counts what is received; says how long an answer may be.
         response: closed by the caller.
         url: where it comes from, as the answer tells it.
-        saw: told each piece of the body, decoded.
+        witness: told of the body as it passes.
         decode_content: undo the Content-Encoding, where it is known.
 
     Raises:
@@ -72,8 +78,8 @@ async def collect(
         TransportError: it did not arrive whole.
     """
     decoder = _decoder(response) if decode_content else None
-    is_event_stream = _is_event_stream(response)
-    body = await _read_body(call, response, decoder, saw, is_event_stream=is_event_stream)
+    is_events = is_event_stream(response.headers)
+    body = await _read_body(call, response, decoder, witness, is_events=is_events)
     headers: list[tuple[bytes, bytes]] = response.headers
     if decoder is not None and call.received_bytes:
         headers = _without_encoding(headers, sum(map(len, body)))
@@ -83,7 +89,7 @@ async def collect(
         body=body,
         http_version=response.http_version,
         url=url,
-        is_streaming=is_event_stream,
+        is_streaming=is_events,
     )
 
 
@@ -91,13 +97,13 @@ async def _read_body(
     call: Call,
     response: UpstreamResponse,
     decoder: ContentDecoder | None,
-    saw: Callable[[bytes], None],
+    witness: Witness,
     *,
-    is_event_stream: bool,
+    is_events: bool,
 ) -> list[bytes]:
     limit_bytes = call.max_answer_bytes
     turns = _Turns()
-    done = _DoneDetector(turns) if is_event_stream else None
+    done = _DoneDetector(turns, witness) if is_events else None
     pieces: list[bytes] = []
     total_bytes = 0
     while data := await response.read_some():
@@ -109,7 +115,7 @@ async def _read_body(
                 raise AnswerTooLarge
             if piece:
                 pieces.append(piece)
-                saw(piece)
+                witness.saw(piece)
             if decoder is not None:
                 await turns.spent(len(piece) or _STEP_BYTES)
             if done is not None and await done.sees(piece):
@@ -147,9 +153,10 @@ async def _await_end(response: UpstreamResponse) -> None:
 class _DoneDetector:
     """Looks for the `[DONE]` event with which OpenAI-shaped streams end."""
 
-    def __init__(self, turns: _Turns) -> None:
+    def __init__(self, turns: _Turns, witness: Witness) -> None:
         self._events: SSEDecoder | None = SSEDecoder()
         self._turns = turns
+        self._witness = witness
 
     async def sees(self, data: bytes) -> bool:
         """Whether `data` completed the event."""
@@ -165,20 +172,17 @@ class _DoneDetector:
         if self._events is None:
             return False
         try:
-            return any(event.data.strip() == _DONE for event in self._events.feed(data))
+            for event in self._events.feed(data):
+                if event.data.strip() == _DONE:
+                    return True
+                self._witness.saw_event(event.data)
         except SSELimitError:
             self._events = None  # no such stream: it is collected to its end
-            return False
-
-
-def _is_event_stream(response: UpstreamResponse) -> bool:
-    content_types = header_values(response, b"content-type")
-    media_type = content_types[0].partition(b";")[0] if content_types else b""
-    return media_type.strip().lower() == b"text/event-stream"
+        return False
 
 
 def _decoder(response: UpstreamResponse) -> ContentDecoder | None:
-    values = header_values(response, b"content-encoding")
+    values = header_values(response.headers, b"content-encoding")
     if not values:
         return None
     return decoder_for(codings_of(", ".join(map(header_text, values))))

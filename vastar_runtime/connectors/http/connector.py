@@ -20,9 +20,9 @@ from vastar_runtime.calls import Call
 from vastar_runtime.connectors.http.answer import HttpAnswer
 from vastar_runtime.connectors.http.collecting import (
     AnswerTooLarge,
+    Witness,
     collect,
     discard,
-    header_values,
 )
 from vastar_runtime.connectors.http.decoding import BadContent
 from vastar_runtime.connectors.http.errors import InvalidCall
@@ -33,13 +33,13 @@ from vastar_runtime.connectors.http.target import Target, parse_target, resolve_
 from vastar_runtime.connectors.http.tracing import trace_header
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, too_large
 from vastar_runtime.transport.errors import TransportError
-from vastar_runtime.transport.messages import Body, UpstreamRequest
+from vastar_runtime.transport.messages import Body, UpstreamRequest, header_values
 from vastar_runtime.transport.response import UpstreamResponse
 
 __all__ = ["HttpConnector", "HttpSettings", "Lease", "Upstreams"]
 
 
-class Lease(Protocol):
+class Lease(Witness, Protocol):
     """One call's way to its upstreams, through the layers of policy."""
 
     def __enter__(self) -> Self:
@@ -55,9 +55,6 @@ class Lease(Protocol):
 
     async def request(self, request: UpstreamRequest) -> UpstreamResponse | Failure:
         """The head of the response, or why a policy refused. Raises TransportError."""
-
-    def saw(self, data: bytes) -> None:
-        """A piece of the answer's decoded body was read."""
 
 
 class Upstreams(Protocol):
@@ -177,7 +174,6 @@ class HttpConnector:
         )
         redirects_left = self._settings.max_redirects
         while True:
-            call.origin = str(request.origin)
             response = await lease.request(request)
             if isinstance(response, Failure):
                 return response
@@ -188,7 +184,7 @@ class HttpConnector:
                     next_target = _location(base, response)
                 if next_target is None:
                     return await collect(
-                        call, response, base.href, lease.saw, decode_content=decode_content
+                        call, response, base.href, lease, decode_content=decode_content
                     )
                 await discard(response)
             if not redirects_left:
@@ -214,5 +210,5 @@ def _body_bytes(body: Body) -> int:
 
 def _location(base: Target, response: UpstreamResponse) -> Target | None:
     """Where the redirect leads; several Locations that disagree lead nowhere."""
-    locations = set(header_values(response, b"location"))
+    locations = set(header_values(response.headers, b"location"))
     return resolve_location(base, locations.pop()) if len(locations) == 1 else None

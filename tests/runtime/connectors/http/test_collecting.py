@@ -11,7 +11,6 @@ from vastar_runtime.connectors.http.collecting import (
     AnswerTooLarge,
     collect,
     discard,
-    header_values,
 )
 from vastar_runtime.connectors.http.decoding import BadContent
 from vastar_runtime.policy import Deadline, Limit
@@ -56,12 +55,23 @@ def call() -> Call:
     return Call(request(1), Caller(), deadline, LIMIT_BYTES)
 
 
-def ignore(data: bytes) -> None:
-    assert data
+class Told:
+    """A witness that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.events: list[str] = []
+
+    def saw(self, data: bytes) -> None:
+        assert data
+        self.pieces.append(data)
+
+    def saw_event(self, data: str) -> None:
+        self.events.append(data)
 
 
 async def collected(made: Call, response: Response, *, decode_content: bool = True) -> bytes:
-    answer = await collect(made, response, "http://h/", ignore, decode_content=decode_content)  # type: ignore[arg-type]
+    answer = await collect(made, response, "http://h/", Told(), decode_content=decode_content)  # type: ignore[arg-type]
     return b"".join(map(bytes, answer.body))
 
 
@@ -73,10 +83,10 @@ def fault() -> TransportError:
 async def test_pieces_are_kept_as_they_come(autojump_clock):
     made = call()
     first, second = b"x" * 10, b"y" * 10
-    seen: list[bytes] = []
+    told = Told()
     response = Response(first, second)
-    answer = await collect(made, response, "http://h/", seen.append, decode_content=True)  # type: ignore[arg-type]
-    assert seen == [first, second]
+    answer = await collect(made, response, "http://h/", told, decode_content=True)  # type: ignore[arg-type]
+    assert (told.pieces, told.events) == ([first, second], [])
     assert [piece is given for piece, given in zip(answer.body, (first, second), strict=True)] == [
         True,
         True,
@@ -200,7 +210,9 @@ async def test_discarding_reads_a_short_body_and_leaves_a_long_or_a_slow_one(aut
     assert trio.current_time() < 1
 
 
-def test_header_values_in_order():
-    response = Response(headers=[(b"a", b"1"), (b"b", b"2"), (b"a", b"3")])
-    assert header_values(response, b"a") == [b"1", b"3"]  # type: ignore[arg-type]
-    assert header_values(response, b"c") == []  # type: ignore[arg-type]
+async def test_a_witness_is_told_of_events_as_they_come(autojump_clock):
+    told = Told()
+    pieces = (b"data: a\n\nda", b"ta: b\n\ndata: [DONE]\n\ndata: c\n\n")
+    response = Response(*pieces, headers=[EVENTS])
+    await collect(call(), response, "http://h/", told, decode_content=True)  # type: ignore[arg-type]
+    assert (told.pieces, told.events) == (list(pieces), ["a", "b"])

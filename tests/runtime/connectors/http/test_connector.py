@@ -37,6 +37,9 @@ class Failing:
     def saw(self, data: bytes) -> None:
         pytest.fail("there is no answer")
 
+    def saw_event(self, data: str) -> None:
+        pytest.fail("there is no answer")
+
     async def request(self, request: UpstreamRequest):
         await trio.lowlevel.checkpoint()
         assert self.leases_open == 1
@@ -59,7 +62,7 @@ async def execute(
     call = Call(message, Caller(), deadline, 10_000)
     made = HttpConnector(upstreams, settings or HttpSettings(), lambda: 1)
     outcome = await made.execute(call)
-    assert (call.origin, call.sent_bytes) == ("http://h.test", 5)
+    assert call.sent_bytes == 5
     return outcome
 
 

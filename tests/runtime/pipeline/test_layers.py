@@ -7,7 +7,7 @@ from tests.support.sessions import Scripted, request
 from vastar_runtime.calls import Call, Caller
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply
 from vastar_runtime.pipeline import Pipeline
-from vastar_runtime.pipeline.compose import DESCRIPTOR
+from vastar_runtime.pipeline.layers import DESCRIPTOR
 from vastar_runtime.policy import Deadline, Limit
 from vastar_runtime.transport import Phase
 
