@@ -11,16 +11,18 @@ Three families, each read from its own documentation:
   `RateLimit-Limit`, `-Remaining`, `-Reset` (draft 6); reset is in seconds, of a window.
 
 What cannot be read is skipped: a hint is help, never a reason to fail a call.
+
+Every answer comes through here, so the shape is one look-up a header: only those of a known name
+are kept, and what is left in a limit is what calls for the rest of its headers. So a family that an
+upstream does not speak costs nothing. Times are kept by their text, since upstreams repeat them.
 """
 
-import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Final
-
-import attrs
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 __all__ = ["Hint", "Unit", "parse_duration_s", "read_hints"]
 
@@ -34,9 +36,8 @@ class Unit(Enum):
     OUTPUT_TOKENS = "output-tokens"
 
 
-@attrs.frozen
-class Hint:
-    """One limit as an answer tells it.
+class Hint(NamedTuple):
+    """One limit as an answer tells it. A tuple: frozen classes of attrs take three times as long.
 
     Attributes:
         unit: what it counts.
@@ -53,10 +54,15 @@ class Hint:
     refills_evenly: bool = True
 
 
-_PROBABLE: Final = (b"x-ratelimit-", b"anthropic-ratelimit-", b"ratelimit")
 _MAX_VALUE_BYTES: Final = 1024
+_MAX_COUNT_DIGITS: Final = 12
+_MAX_TIME_BYTES: Final = 64
+"""Longer than any duration or date that says something."""
+
+_TIMES_KEPT: Final = 512
+"""Of each kind, some 100 KB: reading a time anew takes ten times as long as finding it."""
+
 _MAX_RESET_S: Final = 31 * 24 * 3600.0
-_COUNT: Final = re.compile(r"[0-9]{1,12}")
 _SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _DURATION_PART: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|us|µs|ns|s|m|h|d)")
 _SECONDS_PER: Final = {
@@ -71,24 +77,44 @@ _PARAMETER: Final = re.compile(r';\s*([a-z*][a-z0-9_.*-]*)=("[^"]*"|[^\s;,"]*)')
 _DRAFT_7: Final = re.compile(r"(limit|remaining|reset)\s*=\s*([0-9]{1,12})")
 
 
+class _Limit(NamedTuple):
+    """The headers of one limit that refills evenly, but for the one that tells what remains."""
+
+    unit: Unit
+    reset: bytes
+    limit: bytes
+    reset_after_s: Callable[[bytes, float], float | None]
+
+
 def read_hints(headers: Iterable[tuple[bytes, bytes]], wall_now_s: float) -> tuple[Hint, ...]:
     """The hints of one answer.
 
     Args:
-        headers: names in any case, with their values.
+        headers: names in lower case and values without space around them, as the transport gives
+            them.
         wall_now_s: seconds since the Unix epoch, when the answer came (Anthropic sends dates).
     """
-    found: dict[str, str] = {}
-    for raw_name, raw_value in headers:
-        name = raw_name.lower()
-        if name.startswith(_PROBABLE) and len(raw_value) <= _MAX_VALUE_BYTES:
-            text = raw_value.decode("utf-8", "replace").strip()
-            key = name.decode("ascii", "replace")
-            found[key] = f"{found[key]}, {text}" if key in found else text
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in _NAMES and len(value) <= _MAX_VALUE_BYTES:
+            # A header given twice is one list (RFC 9110, 5.3), and no number any more.
+            found[name] = found[name] + b", " + value if name in found else value
     if not found:
         return ()
-    hints = [*_openai(found), *_anthropic(found, wall_now_s), *_ietf(found)]
-    return tuple(hint for hint in hints if hint is not None)
+    hints: list[Hint | None] = []
+    for name, remaining in found.items():
+        limit = _EVEN_LIMITS.get(name)
+        if limit is not None:
+            reset_after_s = limit.reset_after_s(found.get(limit.reset, b""), wall_now_s)
+            hints.append(_hint(limit.unit, remaining, reset_after_s, found.get(limit.limit, b"")))
+    if _WINDOW in found:
+        hints += _windows(found)
+    elif _WINDOW_REMAINING in found:
+        # Draft 6 lets policies follow the number: `RateLimit-Limit: 100, 100;w=60`.
+        whole = re.split(b"[,;]", found.get(_WINDOW_LIMIT, b""))[0].strip()
+        reset_s = _until_whole_s(found.get(_WINDOW_RESET, b""), wall_now_s)
+        hints.append(_hint(Unit.REQUESTS, found[_WINDOW_REMAINING], reset_s, whole, evenly=False))
+    return tuple([hint for hint in hints if hint is not None])
 
 
 def parse_duration_s(text: str) -> float | None:
@@ -105,48 +131,24 @@ def parse_duration_s(text: str) -> float | None:
     return total_s if end == len(text) > 0 else None
 
 
-def _openai(found: dict[str, str]) -> Iterable[Hint | None]:
-    for unit in (Unit.REQUESTS, Unit.TOKENS):
-        yield _hint(
-            unit,
-            found.get(f"x-ratelimit-remaining-{unit.value}"),
-            parse_duration_s(found.get(f"x-ratelimit-reset-{unit.value}", "")),
-            found.get(f"x-ratelimit-limit-{unit.value}"),
-        )
-
-
-def _anthropic(found: dict[str, str], wall_now_s: float) -> Iterable[Hint | None]:
-    for unit in Unit:
-        prefix = f"anthropic-ratelimit-{unit.value}"
-        at_s = _parse_date_s(found.get(f"{prefix}-reset", ""))
-        yield _hint(
-            unit,
-            found.get(f"{prefix}-remaining"),
-            None if at_s is None else at_s - wall_now_s,
-            found.get(f"{prefix}-limit"),
-        )
-
-
-def _ietf(found: dict[str, str]) -> Iterable[Hint | None]:
-    field = found.get("ratelimit", "")
+def _windows(found: dict[bytes, bytes]) -> Iterable[Hint | None]:
+    """The hints of `RateLimit`, draft 7 or 10: they count windows."""
+    field = found[_WINDOW].decode("utf-8", "replace")
     old = dict(_DRAFT_7.findall(field))
-    if not old and not field:
-        # Draft 6 lets policies follow the number: `RateLimit-Limit: 100, 100;w=60`.
-        limit = re.split("[,;]", found.get("ratelimit-limit", ""))[0].strip()
-        old = {"limit": limit}
-        old |= {key: found.get(f"ratelimit-{key}", "") for key in ("remaining", "reset")}
     if old:
         reset_s = parse_duration_s(old.get("reset", ""))
-        yield _hint(Unit.REQUESTS, old.get("remaining"), reset_s, old.get("limit"), evenly=False)
+        left, whole = old.get("remaining", ""), old.get("limit", "")
+        yield _hint(Unit.REQUESTS, left.encode(), reset_s, whole.encode(), evenly=False)
         return
-    policies = dict(_items(found.get("ratelimit-policy", "")))
+    policies = dict(_items(found.get(_WINDOW_POLICY, b"").decode("utf-8", "replace")))
     for name, parameters in _items(field):
         policy = policies.get(name, {})
         # Other units (bytes, calls at once) are no business of a rate limit; tokens have no name
         # there yet. A quota without `t` may be whole again after its window at the latest.
         if policy.get("qu", "requests") == "requests":
             reset_s = parse_duration_s(parameters.get("t", policy.get("w", "")))
-            yield _hint(Unit.REQUESTS, parameters.get("r"), reset_s, policy.get("q"), evenly=False)
+            left, whole = parameters.get("r", ""), policy.get("q", "")
+            yield _hint(Unit.REQUESTS, left.encode(), reset_s, whole.encode(), evenly=False)
 
 
 def _items(text: str) -> Iterable[tuple[str, dict[str, str]]]:
@@ -160,24 +162,73 @@ def _items(text: str) -> Iterable[tuple[str, dict[str, str]]]:
 
 def _hint(
     unit: Unit,
-    remaining: str | None,
+    remaining: bytes,
     reset_after_s: float | None,
-    limit: str | None,
+    limit: bytes,
     *,
     evenly: bool = True,
 ) -> Hint | None:
-    if remaining is None or not _COUNT.fullmatch(remaining) or reset_after_s is None:
+    left = _count(remaining)
+    if left is None or reset_after_s is None:
         return None
-    known_limit = int(limit) if limit is not None and _COUNT.fullmatch(limit) else None
-    # An upstream must not shut its callers out for longer than any real window.
-    reset_after_s = min(max(reset_after_s, 0.0), _MAX_RESET_S)
-    return Hint(unit, int(remaining), reset_after_s, known_limit or None, evenly)
+    if reset_after_s < 0.0:
+        reset_after_s = 0.0
+    elif reset_after_s > _MAX_RESET_S:
+        # An upstream must not shut its callers out for longer than any real window.
+        reset_after_s = _MAX_RESET_S
+    return Hint(unit, left, reset_after_s, _count(limit) or None, evenly)
 
 
-def _parse_date_s(text: str) -> float | None:
+def _count(digits: bytes) -> int | None:
+    # Of bytes `isdigit` takes ASCII alone.
+    return int(digits) if digits.isdigit() and len(digits) <= _MAX_COUNT_DIGITS else None
+
+
+def _until_whole_s(text: bytes, _wall_now_s: float) -> float | None:
+    return _duration_s(text) if len(text) <= _MAX_TIME_BYTES else None
+
+
+def _until_date_s(text: bytes, wall_now_s: float) -> float | None:
+    at_s = _date_s(text) if len(text) <= _MAX_TIME_BYTES else None
+    return None if at_s is None else at_s - wall_now_s
+
+
+@lru_cache(_TIMES_KEPT)
+def _duration_s(text: bytes) -> float | None:
+    return parse_duration_s(text.decode("utf-8", "replace"))
+
+
+@lru_cache(_TIMES_KEPT)
+def _date_s(text: bytes) -> float | None:
     try:
-        date = datetime.fromisoformat(text)
+        date = datetime.fromisoformat(text.decode("utf-8", "replace"))
+        return date.replace(tzinfo=date.tzinfo or UTC).timestamp()
     except ValueError:
         return None
-    at_s = date.replace(tzinfo=date.tzinfo or UTC).timestamp()
-    return at_s if math.isfinite(at_s) else None
+
+
+def _names(before: str, after: str) -> Iterable[bytes]:
+    """What remains, the reset and the limit."""
+    return (f"{before}{what}{after}".encode() for what in ("remaining", "reset", "limit"))
+
+
+def _even_limits() -> Iterable[tuple[bytes, _Limit]]:
+    for unit in (Unit.REQUESTS, Unit.TOKENS):
+        remaining, reset, limit = _names("x-ratelimit-", f"-{unit.value}")
+        yield remaining, _Limit(unit, reset, limit, _until_whole_s)
+    for unit in Unit:
+        remaining, reset, limit = _names(f"anthropic-ratelimit-{unit.value}-", "")
+        yield remaining, _Limit(unit, reset, limit, _until_date_s)
+
+
+_EVEN_LIMITS: Final = dict(_even_limits())
+_WINDOW: Final = b"ratelimit"
+_WINDOW_POLICY: Final = b"ratelimit-policy"
+_WINDOW_REMAINING, _WINDOW_RESET, _WINDOW_LIMIT = _names("ratelimit-", "")
+_NAMES: Final = frozenset(
+    (
+        *_EVEN_LIMITS,
+        *(name for limit in _EVEN_LIMITS.values() for name in (limit.reset, limit.limit)),
+        *(_WINDOW, _WINDOW_POLICY, _WINDOW_REMAINING, _WINDOW_RESET, _WINDOW_LIMIT),
+    )
+)
