@@ -20,6 +20,7 @@ import trio.testing
 
 from tests.support.planned import Plan, Planned
 from vastar_client.wire.messages import ExecuteRequest
+from vastar_client.wire.sse import SSEDecoder
 from vastar_runtime.calls import Call, Caller
 from vastar_runtime.metrics import Meters
 from vastar_runtime.outcomes import Failure
@@ -31,7 +32,7 @@ from vastar_runtime.policy.breaker import Breaker
 from vastar_runtime.policy.concurrency import Key
 from vastar_runtime.transport import HttpTransport, Origin, TransportError, TransportSettings
 from vastar_runtime.transport.fake import FakeNetwork, Serve
-from vastar_runtime.transport.messages import UpstreamRequest
+from vastar_runtime.transport.messages import UpstreamRequest, is_event_stream
 
 __all__ = [
     "HOST",
@@ -232,15 +233,18 @@ class House:
         with call.scope:
             try:
                 with self.layers.lease(call) as lease:
-                    call.origin = str(request.origin)
                     response = await lease.request(request)
                     if isinstance(response, Failure):
                         return Got(call, trio.current_time(), failure=response)
                     async with response:
                         status = response.status
+                        is_events = is_event_stream(response.headers)
+                        events = SSEDecoder()
                         while piece := await response.read_some():
                             pieces.append(piece)
                             lease.saw(piece)
+                            for event in events.feed(piece) if is_events else ():
+                                lease.saw_event(event.data)
             except TransportError as failed:
                 error = failed
             return Got(call, trio.current_time(), status, b"".join(pieces), error=error)

@@ -9,6 +9,7 @@ import trio.testing
 from tests.support.layers import HOST, House, in_order, laid, make_call
 from tests.support.planned import answer
 from vastar_runtime.outcomes import FailureKind
+from vastar_runtime.pipeline.machines import OfCredential
 from vastar_runtime.pipeline.policies import LimitSettings
 from vastar_runtime.policy.aimd import AimdSettings
 from vastar_runtime.policy.breaker import BreakerSettings
@@ -33,8 +34,12 @@ def ietf(remaining: int, reset_s: int) -> str:
     return f'RateLimit-Policy: "default";q=60\r\nRateLimit: "default";r={remaining};t={reset_s}'
 
 
+def credential(house: House) -> OfCredential:
+    return house.machines.credentials.get(house.key(), trio.current_time())
+
+
 def learning(house: House) -> HeaderLearning:
-    return house.machines.credentials.get(house.key(), trio.current_time()).learning
+    return credential(house).learning
 
 
 async def test_who_has_nothing_left_waits_for_what_grows_back(autojump_clock):
@@ -170,9 +175,14 @@ TEN = LimitSettings(RateLimitSettings(10))
 
 
 def limiter(house: House) -> RateLimiter:
-    pacer = house.machines.credentials.get(house.key(), trio.current_time()).limits.requests
+    pacer = credential(house).limits.requests
     assert pacer is not None
     return pacer.limiter
+
+
+def per_second(house: House) -> float:
+    settings = limiter(house).settings
+    return round(settings.limit / settings.period_s, 6)
 
 
 async def test_a_429_lowers_the_configured_rate_and_answers_raise_it_again(autojump_clock):
@@ -182,26 +192,49 @@ async def test_a_429_lowers_the_configured_rate_and_answers_raise_it_again(autoj
         rates = []
         for _ in range(4):
             await house.ask()
-            rates.append((limiter(house).settings.limit, limiter(house).settings.max_cost))
+            rates.append((per_second(house), limiter(house).settings.max_cost))
             await trio.sleep(10)
-        assert rates == [(5, 5), (8, 8), (10, 10), (10, 10)]
+        assert rates == [(5, 5), (7.5, 8), (10, 10), (10, 10)]
 
 
-async def test_never_below_one(autojump_clock):
+async def test_also_below_one_call_in_its_time(autojump_clock):
     least = HeaderSettings(aimd=AimdSettings(decrease_ratio=0.01, least_ratio=0.01))
-    async with laid(limits=TEN, header_learning=least, cooldown=NO_REST, retry=ONCE) as house:
+    one = LimitSettings(RateLimitSettings(1))
+    async with laid(limits=one, header_learning=least, cooldown=NO_REST, retry=ONCE) as house:
         house.plan(answer(429))
         await house.ask()
-        assert limiter(house).settings.limit == 1
+        assert per_second(house) == 0.05, "a twentieth is the least"
+        assert limiter(house).settings.max_cost == 1
 
 
-async def test_a_burst_that_was_configured_stays(autojump_clock):
+async def test_what_may_go_at_once_shrinks_with_it(autojump_clock):
     limits = LimitSettings(RateLimitSettings(10, burst=3))
     learned = HeaderSettings(aimd=AIMD)
     async with laid(limits=limits, header_learning=learned, cooldown=NO_REST, retry=ONCE) as house:
         house.plan(answer(429))
         await house.ask()
-        assert (limiter(house).settings.limit, limiter(house).settings.max_cost) == (5, 3)
+        assert (per_second(house), limiter(house).settings.max_cost) == (5, 2)
+
+
+async def test_a_limit_on_tokens_follows_too(autojump_clock):
+    limits = LimitSettings(tokens=TokenLimitSettings.per_minute(6000))
+    learned = HeaderSettings(aimd=AIMD)
+    async with laid(limits=limits, header_learning=learned, cooldown=NO_REST, retry=ONCE) as house:
+        house.plan(answer(429))
+        await house.ask(method="POST", body=b"{}")
+        pacer = credential(house).limits.tokens
+        assert pacer is not None
+        assert pacer.limiter.settings.interval_s == 2 * 60 / 6000
+
+
+async def test_a_reload_keeps_to_what_the_upstream_bears(autojump_clock):
+    learned = HeaderSettings(aimd=AIMD)
+    async with laid(limits=TEN, header_learning=learned, cooldown=NO_REST, retry=ONCE) as house:
+        house.plan(answer(429))
+        await house.ask()
+        hundred = LimitSettings(RateLimitSettings(100))
+        credential(house).limits.configure(hundred, trio.current_time(), 0.5)
+        assert per_second(house) == 50
 
 
 async def test_those_in_line_go_by_the_new_rate(autojump_clock):
@@ -219,7 +252,7 @@ async def test_where_learning_is_not_enforced_the_configured_rate_stays(mode, au
     async with laid(limits=TEN, header_learning=learned, cooldown=NO_REST, retry=ONCE) as house:
         house.plan(answer(429))
         await house.ask()
-        assert limiter(house).settings.limit == 10
+        assert per_second(house) == 10
 
 
 async def test_without_a_configured_rate_there_is_nothing_to_lower(autojump_clock):

@@ -61,8 +61,8 @@ def spent(house: House, level: str = "limits") -> int:
     }[level]()
     pacer = bundle.limits.tokens
     assert pacer is not None
-    limit = pacer.limiter.settings.limit
-    return round(limit - pacer.limiter.available(now_s))
+    whole = pacer.limiter.settings.max_cost
+    return round(whole - pacer.limiter.available(now_s))
 
 
 async def post(house: House, **fields):
