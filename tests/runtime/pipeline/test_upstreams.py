@@ -1,0 +1,144 @@
+"""The lease of one call: what it holds while it lasts, and how its refusals read."""
+
+import pytest
+import trio
+
+from tests.support.layers import HOST, ORIGIN, House, laid, make_call, make_request
+from tests.support.planned import answer
+from vastar_runtime.outcomes import Disposition, Failure, FailureKind
+from vastar_runtime.pipeline import Upstreams
+from vastar_runtime.pipeline.attempt import Attempt, Ended
+from vastar_runtime.policy.concurrency import Key
+from vastar_runtime.policy.verdicts import Refused, Scope
+from vastar_runtime.transport import UpstreamResponse
+from vastar_runtime.transport.fake import Refuse, Wait
+
+KINDS = {
+    "bulkhead": FailureKind.OVERLOADED,
+    "queue": FailureKind.OVERLOADED,
+    "circuit_breaker": FailureKind.CIRCUIT_OPEN,
+    "cooldown": FailureKind.RATE_LIMITED,
+    "learned_limit": FailureKind.RATE_LIMITED,
+    "rate_limit": FailureKind.RATE_LIMITED,
+    "token_limit": FailureKind.RATE_LIMITED,
+}
+
+
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("policy", KINDS)
+async def test_a_refusal_tells_who_why_and_for_how_long(policy, scope, autojump_clock):
+    """Rule 9."""
+    async with laid() as house:
+
+        async def refuse(attempt: Attempt) -> Ended:
+            await trio.lowlevel.checkpoint()
+            return Ended.by_refusal(Refused(policy, scope, 1.2341, "there is no more"))
+
+        call = make_call()
+        with Upstreams(refuse, house.around).lease(call) as lease:
+            failure = await lease.request(make_request())
+        words = policy.replace("_", " ")
+        assert failure == Failure(
+            KINDS[policy],
+            f"refused by the {scope.value}'s {words} (http://api.test): there is no more",
+            retry_after_ms=1235,
+            refused_by=f"{policy}:{scope.value}",
+        )
+        assert (call.refused_by, call.retry_after_ms) == (f"{policy}:{scope.value}", 1235)
+        assert call.disposition is Disposition.NOT_SENT
+        assert house.meters.of("refused") == [(policy, scope.value)]
+
+
+async def test_one_that_waiting_does_not_help(autojump_clock):
+    async with laid() as house:
+
+        async def refuse(attempt: Attempt) -> Ended:
+            await trio.lowlevel.checkpoint()
+            return Ended.by_refusal(Refused("token_limit", Scope.TENANT, None, "too much"))
+
+        with Upstreams(refuse, house.around).lease(make_call()) as lease:
+            failure = await lease.request(make_request())
+        assert isinstance(failure, Failure)
+        assert failure.retry_after_ms == 0
+
+
+async def test_a_request_is_the_first_attempt_of_a_hop_of_its_call(autojump_clock):
+    async with laid() as house:
+        seen: list[Attempt] = []
+
+        async def note(attempt: Attempt) -> Ended:
+            await trio.lowlevel.checkpoint()
+            seen.append(attempt)
+            return Ended.by_refusal(Refused("queue", Scope.TENANT, None, "no"))
+
+        call = make_call(workspace=None)
+        with Upstreams(note, house.around).lease(call) as lease:
+            for host in (HOST, "other.test"):
+                await lease.request(make_request(host))
+        assert [attempt.number for attempt in seen] == [1, 1]
+        assert [attempt.progress is call.progress for attempt in seen] == [True, True]
+        assert [attempt.hop.key for attempt in seen] == [
+            Key("acme", "", ORIGIN),
+            Key("acme", "", "http://other.test"),
+        ]
+        assert seen[0].hop.holdings is seen[1].hop.holdings, "the call's own"
+        assert seen[0].hop.policies is house.book.of()
+
+
+def users(house: House) -> list[int]:
+    machines, now_s = house.machines, trio.current_time()
+    return [
+        machines.origins.get(ORIGIN, now_s).users,
+        machines.tenants_at_origins.get(("acme", ORIGIN), now_s).users,
+        machines.credentials.get(house.key(), now_s).users,
+    ]
+
+
+async def test_while_a_request_lasts_its_machines_have_a_user(autojump_clock):
+    async with laid() as house:
+        house.plan(answer(200, b"abc", after_s=2.0))
+        house.start([])
+        house.start([])
+        await trio.sleep(1)
+        assert users(house) == [2, 2, 2]
+        await trio.sleep(2)
+        assert users(house) == [0, 0, 0]
+
+
+@pytest.mark.parametrize("how", ["error", "deadline", "bug"])
+async def test_however_it_ends(how, autojump_clock):
+    async with laid() as house:
+        if how == "error":
+            house.network.add_host(HOST, Refuse())
+            assert (await house.ask()).error is not None
+        elif how == "deadline":
+            house.plan([Wait()])
+            assert (await house.ask(time_s=1)).timed_out
+        else:
+
+            async def broken(attempt: Attempt) -> Ended:
+                await trio.lowlevel.checkpoint()
+                raise ZeroDivisionError
+
+            lease = Upstreams(broken, house.around).lease(make_call())
+            with pytest.raises(ZeroDivisionError), lease:
+                await lease.request(make_request())
+        assert users(house) == [0, 0, 0]
+
+
+async def test_a_response_that_is_left_in_the_middle_leaves_nothing(autojump_clock):
+    async with laid() as house:
+        house.plan(answer(200, b"x" * 300_000))
+        with house.layers.lease(make_call()) as lease:
+            response = await lease.request(make_request())
+            assert isinstance(response, UpstreamResponse)
+            async with response:
+                await response.read_some()
+        assert not house.network.open_channels
+
+
+async def test_a_lease_without_a_request_holds_nothing(autojump_clock):
+    async with laid() as house:
+        with house.layers.lease(make_call()) as lease:
+            lease.saw(b"nothing is counted")
+        assert len(house.machines) == 0
