@@ -6,8 +6,8 @@ by the last of its attempts that showed anything (one that was refused or cancel
 so evidence is kept with the attempts until the hop has ended. What becomes of a probe is told at
 once, since others wait for it.
 
-An attempt takes from when it had its place in the connection pool; a slow one speaks of the tenant's
-requests, not of the host.
+The time that an attempt takes begins when it has its place in the connection pool; a slow one
+speaks of the tenant's requests, not of the host.
 """
 
 import trio

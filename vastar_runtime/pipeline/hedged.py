@@ -10,9 +10,10 @@ from typing import Final
 import attrs
 import trio
 
-from vastar_runtime.pipeline.attempt import Attempt, Ended, Layer
+from vastar_runtime.pipeline.attempt import Attempt, Ended, Hop, Layer
 from vastar_runtime.pipeline.surroundings import Surroundings
 from vastar_runtime.policy.classify import Retry
+from vastar_runtime.policy.hedging import HedgeSettings, Hedging
 from vastar_runtime.policy.modes import Mode
 from vastar_runtime.transport.progress import Progress
 
@@ -35,6 +36,8 @@ class HedgingLayer:
         if settings.mode is Mode.OFF:
             return await self._inner(attempt)
         hedging = hop.of_tenant.hedging
+        if hedging is None:
+            hedging = hop.of_tenant.hedging = Hedging(self._settings_of(hop))
         at_s = None
         if attempt.number == 1:  # a retry has waited long enough, and is paid for elsewhere
             at_s = hedging.plan(hop.method, trio.current_time(), hop.call.deadline.expires_at_s)
@@ -59,18 +62,26 @@ class HedgingLayer:
             self._account(attempt, winner, race.attempts[-1])
         return ended
 
+    def _settings_of(self, hop: Hop) -> HedgeSettings:
+        """Of all calls of the tenant to the origin, as the budget is theirs."""
+        tenant, _, origin = hop.key
+        return self._around.machines.book.of(tenant=tenant, origin=origin).hedging
+
     def _takes(self, attempt: Attempt) -> bool:
         """Whether to send a second attempt now; charges the budget if so, observed only too."""
         if attempt.begun_at_s is None:
             return False  # it waits in a line of ours: a second one would only lengthen that
         hop = attempt.hop
-        if not hop.of_tenant.hedging.take(has_answer_begun=attempt.progress.response_started):
+        hedging = hop.of_tenant.hedging
+        assert hedging is not None, "it was made before the race"
+        if not hedging.take(has_answer_begun=attempt.progress.response_started):
             return False
         return self._around.gates.of("hedging", hop.policies.hedging.mode).acts()
 
     def _account(self, first: Attempt, winner: Attempt, hedge: Attempt) -> None:
-        if hedge.begun_at_s is None:
-            first.hop.of_tenant.hedging.give_back()  # it was never sent
+        hedging = first.hop.of_tenant.hedging
+        if hedge.begun_at_s is None and hedging is not None:
+            hedging.give_back()  # it was never sent
         self._around.meters.hedged("lost" if winner is first else "won")
 
 

@@ -1,8 +1,8 @@
 """A line of tasks of which only the first is awake: for what a machine keeps no line of.
 
-Who comes stands behind those who are there. The first one asks, sleeps until it may ask again, and is
-rung where something may have changed; the others sleep until it has left. So whatever is rung how
-often, the work is in proportion to the tasks, and they go in the order in which they came.
+Who comes stands behind those who are there. The first one asks, sleeps until it may ask again, and
+is rung where something may have changed; the others sleep until it has left. So whatever is rung
+how often, the work is in proportion to the tasks, and they go in the order in which they came.
 """
 
 from collections.abc import AsyncIterator

@@ -18,7 +18,7 @@ import trio
 
 from vastar_runtime.pipeline.line import Line
 from vastar_runtime.pipeline.pacing import Pacer
-from vastar_runtime.pipeline.policies import LimitSettings, PolicyBook
+from vastar_runtime.pipeline.policies import NO_LIMITS, LimitSettings, PolicyBook
 from vastar_runtime.policy.admission import Admission
 from vastar_runtime.policy.breaker import Breaker
 from vastar_runtime.policy.concurrency import Key
@@ -55,14 +55,26 @@ class Limiters:
         self.requests = None if settings.requests is None else Pacer(RateLimiter(settings.requests))
         self.tokens = None if settings.tokens is None else Pacer(TokenLimiter(settings.tokens))
 
-    def configure(self, settings: LimitSettings, now_s: float, rate_ratio: float = 1.0) -> None:
-        """Go on under other settings; who waits for a limit that is gone goes at once.
+    @classmethod
+    def of(cls, settings: LimitSettings) -> "Limiters":
+        """Those that `settings` ask for; where that is none, what all who have none share."""
+        return UNLIMITED if settings == NO_LIMITS else cls(settings)
+
+    def configured(
+        self, settings: LimitSettings, now_s: float, rate_ratio: float = 1.0
+    ) -> "Limiters":
+        """These, or others, under other settings; who waits for a limit that is gone goes at once.
 
         Args:
             settings: as configured.
             now_s: a monotonic clock.
             rate_ratio: the part of the configured rates that is to hold now.
         """
+        if self is UNLIMITED:
+            fresh = Limiters.of(settings)
+            if fresh is not UNLIMITED:
+                fresh.scale(rate_ratio, now_s)
+            return fresh
         self._settings = settings
         old_requests, old_tokens = self.requests, self.tokens
         if old_requests is None or settings.requests is None:
@@ -74,6 +86,7 @@ class Limiters:
             if old_tokens is not None:
                 old_tokens.lift(now_s)
         self.scale(rate_ratio, now_s)
+        return self
 
     def scale(self, rate_ratio: float, now_s: float) -> None:
         """Let this part of the configured rates hold, and of what may go at once after a pause."""
@@ -95,6 +108,9 @@ class Limiters:
     def waiting(self) -> int:
         """Calls in their lines."""
         return sum(p.limiter.waiting_count for p in (self.requests, self.tokens) if p is not None)
+
+
+UNLIMITED: Final = Limiters(NO_LIMITS)
 
 
 def _scaled(settings: RateLimitSettings, ratio: float) -> RateLimitSettings:
@@ -121,11 +137,11 @@ class OfOrigin:
 
 @attrs.define(eq=False)
 class OfTenantAtOrigin:
-    """What a tenant's calls to an origin share."""
+    """What a tenant's calls to an origin share; hedging once it was asked for, as it rarely is."""
 
     breaker: Breaker
     quota: RetryQuota
-    hedging: Hedging
+    hedging: Hedging | None = None
     users: int = 0
 
     def is_droppable(self, now_s: float) -> bool:
@@ -239,23 +255,24 @@ class Machines:
         for origin, of_origin in self.origins.items():
             policies = book.of(origin=origin)
             of_origin.breaker.configure(policies.breaker)
-            of_origin.limits.configure(policies.origin_limits, now_s)
+            of_origin.limits = of_origin.limits.configured(policies.origin_limits, now_s)
         for (tenant, origin), of_tenant in self.tenants_at_origins.items():
             policies = book.of(tenant=tenant, origin=origin)
             of_tenant.breaker.configure(policies.breaker)
             of_tenant.quota.configure(policies.retry_quota)
-            of_tenant.hedging.configure(policies.hedging)
+            if of_tenant.hedging is not None:
+                of_tenant.hedging.configure(policies.hedging)
         for key, credential in self.credentials.items():
             policies = book.of(*key)
             credential.cooldown.configure(policies.cooldown)
             credential.learning.configure(policies.header_learning)
             ratio = credential.rate_step / RATE_STEPS
-            credential.limits.configure(policies.limits, now_s, ratio)
+            credential.limits = credential.limits.configured(policies.limits, now_s, ratio)
         for (tenant, workspace), owner in self.workspaces.items():
             policies = book.of(tenant=tenant, workspace=workspace)
-            owner.limits.configure(policies.workspace_limits, now_s)
+            owner.limits = owner.limits.configured(policies.workspace_limits, now_s)
         for tenant, owner in self.tenants.items():
-            owner.limits.configure(book.of(tenant=tenant).tenant_limits, now_s)
+            owner.limits = owner.limits.configured(book.of(tenant=tenant).tenant_limits, now_s)
 
     def _stores(self) -> tuple[KeyedStore[Any, Any], ...]:
         return (
@@ -269,7 +286,9 @@ class Machines:
     def _of_origin(self, origin: str) -> OfOrigin:
         self._appeared.set()
         policies = self.book.of(origin=origin)
-        return OfOrigin(Breaker(policies.breaker, Scope.ORIGIN), Limiters(policies.origin_limits))
+        return OfOrigin(
+            Breaker(policies.breaker, Scope.ORIGIN), Limiters.of(policies.origin_limits)
+        )
 
     def _of_tenant_at_origin(self, key: tuple[str, str]) -> OfTenantAtOrigin:
         tenant, origin = key
@@ -277,7 +296,6 @@ class Machines:
         return OfTenantAtOrigin(
             Breaker(policies.breaker, Scope.TENANT),
             RetryQuota(policies.retry_quota),
-            Hedging(policies.hedging),
         )
 
     def _of_credential(self, key: Key) -> OfCredential:
@@ -285,12 +303,12 @@ class Machines:
         return OfCredential(
             Cooldown(policies.cooldown),
             HeaderLearning(policies.header_learning),
-            Limiters(policies.limits),
+            Limiters.of(policies.limits),
         )
 
     def _of_workspace(self, key: tuple[str, str]) -> OfOwner:
         policies = self.book.of(tenant=key[0], workspace=key[1])
-        return OfOwner(Limiters(policies.workspace_limits))
+        return OfOwner(Limiters.of(policies.workspace_limits))
 
     def _of_tenant(self, tenant: str) -> OfOwner:
-        return OfOwner(Limiters(self.book.of(tenant=tenant).tenant_limits))
+        return OfOwner(Limiters.of(self.book.of(tenant=tenant).tenant_limits))

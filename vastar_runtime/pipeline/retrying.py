@@ -145,8 +145,8 @@ class RetryLayer:
         cooldown = hop.of_credential.cooldown
         expires_at_s = hop.call.deadline.expires_at_s
         # Looked at anew each time: who sleeps is not told that the rest was lengthened.
-        while trio.current_time() < cooldown.rests_until_s < expires_at_s:
-            await trio.sleep_until(cooldown.rests_until_s)  # noqa: ASYNC110 - see above
+        while trio.current_time() < cooldown.rests_until_s < expires_at_s:  # noqa: ASYNC110 - see above
+            await trio.sleep_until(cooldown.rests_until_s)
 
 
 def _tells_more(ended: Ended) -> bool:

@@ -161,6 +161,11 @@ _SUCCESS: Final = Evidence.SUCCESS
 _NO_ANSWER: Final = Evidence.NO_ANSWER
 _FAILED: Final = frozenset({Evidence.FAILURE, Evidence.NO_ANSWER})
 
+# Of the many breakers that never open; shared, as there may be a hundred thousand.
+_FIRST_PERMIT: Final = Permit(0)
+_NO_LEASES: Final[dict[int, float]] = {}
+"""Never written to: a lease goes into a dict of its own."""
+
 
 @attrs.define(init=False, eq=False)
 class Breaker:
@@ -327,10 +332,10 @@ class Breaker:
 
     def _close(self) -> None:
         """Start counting from nothing, in the generation that has just begun."""
-        self._closed_permit = Permit(self.generation)
+        self._closed_permit = Permit(self.generation) if self.generation else _FIRST_PERMIT
         self._window = _empty_window(self._settings)
         self._no_answer_run = self._probe_successes = 0
-        self._lease_ends_s = {}
+        self._lease_ends_s = _NO_LEASES
 
     def _change(self, why: Change, open_s: float = 0.0) -> Transition:
         """The only place where the state changes."""

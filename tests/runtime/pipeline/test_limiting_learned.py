@@ -233,7 +233,8 @@ async def test_a_reload_keeps_to_what_the_upstream_bears(autojump_clock):
         house.plan(answer(429))
         await house.ask()
         hundred = LimitSettings(RateLimitSettings(100))
-        credential(house).limits.configure(hundred, trio.current_time(), 0.5)
+        limits = credential(house).limits
+        assert limits.configured(hundred, trio.current_time(), 0.5) is limits
         assert per_second(house) == 50
 
 

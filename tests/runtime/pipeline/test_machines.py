@@ -13,7 +13,7 @@ from vastar_runtime.policy.breaker import BreakerSettings, State
 from vastar_runtime.policy.concurrency import Key
 from vastar_runtime.policy.cooldown import CooldownSettings
 from vastar_runtime.policy.header_learning import HeaderSettings
-from vastar_runtime.policy.hedging import HedgeSettings
+from vastar_runtime.policy.hedging import HedgeSettings, Hedging
 from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.rate_limit import RateLimitSettings
 from vastar_runtime.policy.retry import RetrySettings
@@ -74,6 +74,7 @@ async def test_all_settings_reach_their_machines(autojump_clock):
     )
     for machines in (Machines(Book(policies)), Machines(Book())):
         made = bundles(machines)
+        made["tenant_at_origin"].hedging = Hedging(HedgeSettings())
         machines.reconfigure(Book(policies), 0.0)
         of_tenant, credential = made["tenant_at_origin"], made["credential"]
         assert of_tenant.quota.tokens == 7
