@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import vastar_client
-from tests.support.example_world import example_world
+from tests.support.example_world import POLICIES, example_world
 from tests.support.snippets import Snippet, fences, missing_messages, run, sequences
 from tools.llm_simulator import _cli as simulator_cli
 from vastar_client import Disposition, ErrorClass
@@ -14,6 +14,10 @@ from vastar_client.wire import limits
 from vastar_runtime.cli._main import _parser
 from vastar_runtime.config import load_config
 from vastar_runtime.dispatch import ERROR_CLASSES
+from vastar_runtime.outcomes import FailureKind
+from vastar_runtime.pipeline.upstreams import _KINDS
+from vastar_runtime.policy.retry import RetrySettings
+from vastar_runtime.policy.verdicts import Scope
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "vastar_client" / "CONNECTOR_DEVELOPER_GUIDE.md"
@@ -98,10 +102,42 @@ def test_the_table_of_dispositions_is_whole():
     assert sorted(named) == sorted(one.name for one in Disposition)
 
 
-def test_rate_limits_are_not_the_runtimes_own_yet():
-    """The guide says so; with the first limiter of the runtime that sentence has to go."""
-    assert ErrorClass.RATE_LIMITED not in ERROR_CLASSES.values()
-    assert "The runtime itself has no rate limits yet" in " ".join(PAGE.split())
+def test_the_table_of_policies_that_refuse_is_whole():
+    """All that refuse a call, each with its class; the quota of retries refuses none."""
+    told = {name: row[1] for row in rows_of("Policies that refuse") for name in words(row[0])}
+    kinds = {**_KINDS, "in_flight": FailureKind.OVERLOADED, "drain": FailureKind.DRAINING}
+    classes = {policy: ERROR_CLASSES[kind].name for policy, kind in kinds.items()}
+    assert told == {**classes, "retry_quota": "as the failure"}
+    sources = (ROOT / "vastar_runtime").rglob("*.py")
+    written = {n for f in sources for n in re.findall(r'refused_by="(\w+):', f.read_text())}
+    assert written - told.keys() == {"control"}, "connector vastar, for its own user alone"
+
+
+def words(cell: str) -> list[str]:
+    return re.findall(r"\w+", cell)
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_every_scope_is_named(scope):
+    assert f"`{scope.value}`" in PAGE.split("## Limits and refusals\n")[1]
+
+
+def test_what_is_said_of_retries_are_their_defaults():
+    said = " ".join(PAGE.split("## Retries\n")[1].split("\n## ")[0].split())
+    retry = RetrySettings()
+    base_ms, throttled_s = 1000 * retry.backoff.base_s, retry.backoff.throttled_base_s
+    for sentence in (
+        f"up to {retry.attempts} attempts",
+        f"at most {base_ms:g} ms, before the third at most {2 * base_ms:g} ms",
+        f"these are {throttled_s:g} s and {2 * throttled_s:g} s",
+        f"up to {retry.retry_after_jitter_ratio:.0%} more",
+        f"asks for more than {retry.retry_after_max_s:g} s",
+    ):
+        assert sentence in said, sentence
+
+
+def test_the_limit_that_it_shows_is_the_one_that_its_code_meets():
+    assert POLICIES in {fence.text for fence in fences(GUIDE)}
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 A runtime process listens on a Unix socket; its name lookup leads `https://api.example.com` (TLS,
 with a certificate of an authority that the runtime is told to trust) and the simulator's usual
-address to servers in a thread of the test. Every other name is unknown, and `down.example.com`
-refuses connections. The test's own thread stays free for the code under test, which may block or
-bring an event loop.
+address to servers in a thread of the test. Every other name is unknown; `down.example.com`
+and `broken.example.com` refuse connections. The test's own thread stays free for the code under
+test, which may block or bring an event loop.
+
+The policies are at their defaults but for `POLICIES`, which the guide shows, and for the circuit of
+`down.example.com`: it never opens, so that what one block of a page does is not felt in the next.
 """
 
 import gzip
@@ -28,19 +31,35 @@ from tests.support.upstream import Upstream
 from tools.llm_simulator import Knobs, Simulator
 from vastar_runtime.transport import Channel
 
-__all__ = ["example_world"]
+__all__ = ["POLICIES", "example_world"]
 
 HOST = "api.example.com"
 _START_S = 30
 _ITEMS = [{"id": 1, "name": "one"}, {"id": 2, "name": "two"}, {"id": 3, "name": "three"}]
 
+POLICIES = """\
+[tenants.trial.tenant_rate_limit]
+limit = 2
+period_s = 3600
+"""
+"""What this world's operator allows."""
+
+_CONFIGURATION = """
+[server]
+socket_path = "{path}"
+[tls]
+ca_file = "{ca_file}"
+[origins."https://down.example.com".breaker]
+mode = "off"
+"""
+
 _RUNTIME = """
 import json, socket, sys
-from vastar_runtime.config import RuntimeConfig, ServerConfig, TlsConfig
+from vastar_runtime.config import load_config
 from vastar_runtime.server import run
 from vastar_runtime.transport.network import Address, SystemNetwork
 
-path, ca_file, names = sys.argv[1:]
+file, names = sys.argv[1:]
 ports = json.loads(names)
 
 async def resolve(self, host, port, *, tenant):
@@ -49,7 +68,7 @@ async def resolve(self, host, port, *, tenant):
     return [Address(socket.AF_INET, ("127.0.0.1", ports[f"{host}:{port}"]))]
 
 SystemNetwork.resolve = resolve
-run(RuntimeConfig(server=ServerConfig(socket_path=path), tls=TlsConfig(ca_file=ca_file)))
+run(load_config(file=file, environ={}).config)
 """
 
 
@@ -90,14 +109,14 @@ class _ExampleApi(Upstream):
         headers: list[tuple[str, str | bytes]] = [_JSON, ("Location", "/v1/items/4")]
         await call.answer(json.dumps(item).encode(), headers, status=201)
 
-    async def busy(self, call: Call) -> None:
-        """Turns the first call of a `key` away, and serves the next."""
-        key = call.query.get("key", "")
+    async def shaky(self, call: Call) -> None:
+        """Cannot serve the first call of a method and `key`, and serves the next."""
+        key = f"{call.method} {call.query.get('key', '')}"
         self.flaky_calls[key] = self.flaky_calls.get(key, 0) + 1
         if self.flaky_calls[key] > 1:
             await call.json({"served": True})
         else:
-            await call.answer(b"", [("retry-after-ms", "10"), _JSON], status=429)
+            await call.answer(b'{"error":"not now"}', [_JSON], status=503)
 
     async def slow(self, call: Call) -> None:
         async with call.watched():
@@ -131,7 +150,8 @@ _JSON: tuple[str, str | bytes] = ("Content-Type", "application/json")
 _ANSWERS: dict[tuple[str, str], Callable[[_ExampleApi, Call], Awaitable[None]]] = {
     ("GET", "/v1/items"): _ExampleApi.items,
     ("POST", "/v1/items"): _ExampleApi.create,
-    ("GET", "/v1/busy"): _ExampleApi.busy,
+    ("GET", "/v1/shaky"): _ExampleApi.shaky,
+    ("POST", "/v1/shaky"): _ExampleApi.shaky,
     ("GET", "/v1/slow"): _ExampleApi.slow,
     ("POST", "/v1/slow"): _ExampleApi.slow,
     ("GET", "/v1/events"): _ExampleApi.events,
@@ -166,6 +186,7 @@ async def _upstreams(folder: Path) -> AsyncIterator[dict[str, int]]:
                 f"{HOST}:80": plain.getsockname()[1],
                 "127.0.0.1:4545": llm.port,
                 "down.example.com:443": closed.getsockname()[1],
+                "broken.example.com:443": closed.getsockname()[1],
             }
             nursery.cancel_scope.cancel()
 
@@ -202,7 +223,10 @@ def example_world(folder: Path) -> Iterator[Path]:
     """The socket of a runtime in the documentation's world, until the block ends."""
     path = folder / "runtime.sock"
     with _upstreams_in_thread(folder) as ports, (folder / "runtime.log").open("wb") as log:
-        arguments = [str(path), str(folder / "ca.pem"), json.dumps(ports)]
+        written = _CONFIGURATION.format(path=path, ca_file=folder / "ca.pem") + POLICIES
+        file = folder / "vastar.toml"
+        file.write_text(written)
+        arguments = [str(file), json.dumps(ports)]
         process = subprocess.Popen(
             [sys.executable, "-c", _RUNTIME, *arguments],
             env=environment(),

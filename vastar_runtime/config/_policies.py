@@ -105,9 +105,7 @@ class RetryConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     base_s: Annotated[
         _Time, Meta(description="longest first wait; doubles with each retry; jitter is full")
     ] = 0.05
-    throttled_base_s: Annotated[
-        _Time, Meta(description="the same after an answer that sheds load (429, 503)")
-    ] = 1.0
+    throttled_base_s: Annotated[_Time, Meta(description="the same after a 429")] = 1.0
     cap_s: Annotated[_Time, Meta(description="longest wait of all")] = 20.0
     retry_after_max_s: Annotated[
         _LongTime, Meta(description="an answer that asks for a longer wait ends the call at once")
@@ -125,9 +123,7 @@ class RetryQuotaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _CountOrNone, Meta(description="tokens when full, as at first; 0: no retries")
     ] = 500
     transient_cost: Annotated[_Count, Meta(description="cost of a retry after a failure")] = 14
-    throttled_cost: Annotated[
-        _Count, Meta(description="cost of a retry after an answer that sheds load")
-    ] = 5
+    throttled_cost: Annotated[_Count, Meta(description="cost of a retry after a 429")] = 5
     earned_per_success: Annotated[
         _CountOrNone, Meta(description="earned by a call that its first attempt answers well")
     ] = 1

@@ -67,7 +67,7 @@ class Meters:
         self._first_bytes = Family(
             Distribution,
             "vastar_time_to_first_byte_seconds",
-            "Time from the acceptance of a call to the first byte of an upstream's response.",
+            "Time from sending a call's last request to the first byte of the response to it.",
             ("connector",),
             MOST_CONNECTORS + 1,
         )
@@ -139,7 +139,7 @@ class Meters:
             disposition: likewise.
             ended_by: `upstream`, `policy`, `deadline`, `caller` or `runtime`.
             duration_s: from its acceptance.
-            first_byte_s: likewise; None where there was none.
+            first_byte_s: from sending its last request; None where no response began.
             attempts: that were made for it; 0 is right for one that was refused.
         """
         cells = self._call_cells.get((connector, error_class, disposition, ended_by))
