@@ -6,6 +6,14 @@ call does not replace it. When too little is left, calls wait for it to come bac
 the upstream refills evenly, at the reset where it counts windows. At the reset a round of the same
 length begins with the limit it told, so that not all who waited go at once.
 
+Those who wait stand in a line that a driver keeps. Its head asks `decide` and sleeps; who comes
+asks `forecast` whether it may stand behind the others.
+
+An upstream may tell of days, and callers choose their upstreams. So no word holds for longer than
+an hour: then a round tries anew, and its first answer tells again. And a word keeps its machine in
+memory no longer than somebody may be waiting for it (`max_wait_s`): beyond that it only refuses,
+and one that forgets it where nobody calls any more is refused once by the upstream instead.
+
 A 429 that came nevertheless lowers `rate_ratio` (AIMD), by which a driver scales the configured
 rate limit of the key.
 """
@@ -82,6 +90,9 @@ _NOTHING: Final = array("d")
 _LEAST_ROUND_S: Final = 1.0
 """A round that was told to be shorter is not worth keeping to."""
 
+_LONGEST_WORD_S: Final = 3600.0
+"""The longest window that is common (a day's quota is the next); ours, see above."""
+
 _ROUNDING: Final = 1e-6
 """Less than this is missing only by rounding."""
 
@@ -90,6 +101,7 @@ class HeaderLearning:
     """What the upstream of one credential told.
 
     `decide` before each call; `answered` when the head of its answer came, or `not_sent`.
+    `forecast` where others wait already.
     """
 
     __slots__ = ("_aimd", "_requests", "_settings", "_tokens", "_words")
@@ -119,10 +131,14 @@ class HeaderLearning:
         }
 
     def is_droppable(self, now_s: float) -> bool:
-        """Whether all that was learned is out of date."""
+        """Whether all that was learned is out of date, or nobody can be waiting for it."""
         if self._aimd is not None and not self._aimd.is_droppable(now_s):
             return False
-        return all(self._words[at + _Word.RESET_AT_S] <= now_s for at in self._each_word())
+        words, told_since_s = self._words, now_s - self._settings.max_wait_s
+        return all(
+            words[at + _Word.RESET_AT_S] <= now_s or words[at + _Word.TOLD_AT_S] <= told_since_s
+            for at in self._each_word()
+        )
 
     def decide(self, now_s: float, tokens: int, give_up_at_s: float) -> Go | WaitUntil | Refused:
         """Whether one more call may go, counting it if so.
@@ -133,15 +149,37 @@ class HeaderLearning:
             give_up_at_s: a wait that ends later is refused.
         """
         if self._words:
-            at_s, unit = self._ready_at(now_s, tokens)
-            if at_s > now_s:
-                if at_s <= min(give_up_at_s, now_s + self._settings.max_wait_s):
-                    return WaitUntil(at_s)
-                reason = f"the upstream has too few {unit.value} left for {at_s - now_s:.0f} s"
-                return Refused("learned_limit", Scope.CREDENTIAL, at_s - now_s, reason)
+            verdict = self.forecast(now_s, tokens, 0, give_up_at_s)
+            if verdict is not None:
+                return verdict
         self._requests += 1
         self._tokens += tokens
         return Go(self._requests, self._tokens, tokens)
+
+    def forecast(
+        self, now_s: float, tokens: int, ahead: int, give_up_at_s: float
+    ) -> WaitUntil | Refused | None:
+        """When one more call could go behind others that wait, at the earliest; counts nothing.
+
+        Each of those ahead takes one request; what tokens they take is theirs to know, so this is a
+        lower bound. Without tokens it is what they will find if no answer tells more.
+
+        Args:
+            now_s: the monotonic clock.
+            tokens: what it may cost, 0 where tokens are not counted.
+            ahead: calls that wait already and go before it.
+            give_up_at_s: a wait that ends later is refused.
+
+        Returns:
+            When it could go; a refusal where that is too late; None where it could go now.
+        """
+        at_s, unit = self._ready_at(now_s, tokens, ahead)
+        if at_s <= now_s:
+            return None
+        if at_s <= min(give_up_at_s, now_s + self._settings.max_wait_s):
+            return WaitUntil(at_s)
+        reason = f"the upstream has too few {unit.value} left for {at_s - now_s:.0f} s"
+        return Refused("learned_limit", Scope.CREDENTIAL, at_s - now_s, reason)
 
     def answered(self, now_s: float, go: Go, hints: Iterable[Hint], *, was_throttled: bool) -> None:
         """The head of an answer came.
@@ -192,13 +230,14 @@ class HeaderLearning:
         each_after_s = 0.0
         if hint.refills_evenly and hint.limit is not None and hint.limit > hint.remaining:
             each_after_s = hint.reset_after_s / (hint.limit - hint.remaining)
+        round_s = min(hint.reset_after_s, _LONGEST_WORD_S)
         numbers = (
             index,
             hint.remaining,
             begun,
             now_s,
-            now_s + hint.reset_after_s,
-            max(hint.reset_after_s, _LEAST_ROUND_S),
+            now_s + round_s,
+            max(round_s, _LEAST_ROUND_S),
             math.inf if hint.limit is None else hint.limit,
             each_after_s,
         )
@@ -217,21 +256,42 @@ class HeaderLearning:
         words[at + _Word.TOLD_AT_S] = now_s
         words[at + _Word.RESET_AT_S] = now_s + words[at + _Word.ROUND_S]
 
-    def _ready_at(self, now_s: float, tokens: int) -> tuple[float, Unit]:
+    def _ready_at(self, now_s: float, tokens: int, ahead: int) -> tuple[float, Unit]:
         """When there is enough of everything, and what comes last."""
         words = self._words
         latest_s, latest = now_s, Unit.REQUESTS
         for at in self._each_word():
             if words[at + _Word.RESET_AT_S] <= now_s:
                 self._begin_round(now_s, at)
-            # What is more than ever there goes once all is there: the upstream knows what to do.
-            needed = min(1 if words[at] == _REQUESTS else tokens, words[at + _Word.LIMIT])
-            missing = needed - self._left(now_s, at)
-            if not needed or missing <= _ROUNDING:
-                continue
-            at_s = words[at + _Word.RESET_AT_S]
-            if words[at + _Word.EACH_AFTER_S]:
-                at_s = min(at_s, now_s + missing * words[at + _Word.EACH_AFTER_S])
+            if words[at] == _REQUESTS:
+                at_s = self._enough_at_s(now_s, at, ahead + 1)
+            else:
+                # What is more than ever there goes once all is there: the upstream knows what to
+                # do.
+                at_s = self._enough_at_s(now_s, at, min(tokens, words[at + _Word.LIMIT]))
             if at_s > latest_s:
                 latest_s, latest = at_s, _UNITS[int(words[at])]
         return latest_s, latest
+
+    def _enough_at_s(self, now_s: float, at: int, needed: float) -> float:
+        """When `needed` of a word's unit will have been there, taken as it comes."""
+        words = self._words
+        left = self._left(now_s, at)
+        missing = needed - left
+        if not needed or missing <= _ROUNDING:
+            return now_s
+        each_after_s, reset_at_s = words[at + _Word.EACH_AFTER_S], words[at + _Word.RESET_AT_S]
+        if each_after_s:
+            at_s = now_s + missing * each_after_s
+            if at_s <= reset_at_s:
+                return at_s
+            left += (reset_at_s - now_s) / each_after_s
+        limit, round_s = words[at + _Word.LIMIT], words[at + _Word.ROUND_S]
+        missing = needed - max(left, 0.0)
+        if missing <= limit:
+            return reset_at_s
+        # Whole rounds before the one in which it comes, and what must come back within that one.
+        a_round = limit + (round_s / each_after_s if each_after_s else 0.0)
+        rounds = math.ceil((missing - _ROUNDING) / a_round) - 1
+        within = max(missing - rounds * a_round - limit, 0.0)
+        return reset_at_s + rounds * round_s + within * each_after_s

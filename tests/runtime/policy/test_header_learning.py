@@ -3,6 +3,8 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vastar_runtime.policy.aimd import AimdSettings
 from vastar_runtime.policy.header_learning import Go, HeaderLearning, HeaderSettings, WaitUntil
@@ -139,6 +141,108 @@ def test_a_wait_that_is_too_long_is_refused_with_when_to_come_back(give_up_at_s,
     assert machine.decide(0.0, 0, give_up_at_s) == Refused(
         "learned_limit", Scope.CREDENTIAL, 10.0, "the upstream has too few requests left for 10 s"
     )
+
+
+def test_behind_others_one_goes_when_they_have_gone():
+    """3 left, then 5 each 10 s."""
+    machine = learning()
+    told(machine, 0.0, window(3, 10.0, limit=5))
+    for ahead, at_s in [(3, 10), (7, 10), (8, 20), (12, 20), (13, 30)]:
+        assert machine.forecast(0.0, 0, ahead, FOREVER_S) == WaitUntil(at_s)
+    assert machine.forecast(0.0, 0, 2, FOREVER_S) is None
+    assert machine.remaining(0.0) == {"requests": 3}, "a forecast counts nothing"
+
+
+def test_behind_others_of_an_even_refill_one_goes_a_step_later_each():
+    machine = learning()
+    told(machine, 0.0, Hint(Unit.REQUESTS, 0, 60.0, 60))
+    for ahead, at_s in [(0, 1), (9, 10), (59, 60), (119, 60), (120, 61), (179, 120), (239, 120)]:
+        assert machine.forecast(0.0, 0, ahead, FOREVER_S) == WaitUntil(pytest.approx(at_s))
+    refused = machine.forecast(0.0, 0, 240, FOREVER_S)
+    assert isinstance(refused, Refused)
+    assert refused.retry_after_s == pytest.approx(121)
+
+
+def test_behind_others_where_nothing_or_no_limit_was_told():
+    machine = learning()
+    assert machine.forecast(0.0, 10**6, 10**6, FOREVER_S) is None
+    told(machine, 0.0, window(0, 10.0))
+    assert machine.forecast(0.0, 0, 10**6, FOREVER_S) == WaitUntil(10.0)
+
+
+def test_a_forecast_asks_for_the_tokens_of_the_newcomer_too():
+    machine = learning()
+    told(machine, 0.0, window(5, 5.0), Hint(Unit.TOKENS, 100, 9.0, 1000))
+    assert machine.forecast(0.0, 1000, 1, FOREVER_S) == WaitUntil(9.0)
+    assert machine.forecast(0.0, 100, 1, FOREVER_S) is None
+    assert machine.forecast(0.0, 100, 5, FOREVER_S) == WaitUntil(5.0)
+
+
+@pytest.mark.parametrize(("give_up_at_s", "max_wait_s"), [(15.0, 120.0), (math.inf, 15.0)])
+def test_whoever_stands_too_far_behind_is_refused_with_when_to_come_back(give_up_at_s, max_wait_s):
+    machine = learning(max_wait_s=max_wait_s)
+    told(machine, 0.0, window(0, 10.0, limit=5))
+    assert machine.forecast(0.0, 0, 4, give_up_at_s) == WaitUntil(10.0)
+    refused = machine.forecast(0.0, 0, 5, give_up_at_s)
+    assert isinstance(refused, Refused)
+    assert refused.retry_after_s == 20.0
+
+
+@given(
+    st.integers(0, 7),
+    st.floats(0.0, 20.0),
+    st.none() | st.integers(1, 7),
+    st.booleans(),
+    st.integers(0, 10),
+)
+def test_nobody_in_line_goes_before_its_forecast(remaining, reset_s, limit, evenly, begun):
+    """The first in line asks, those behind it go in order, at once when they can."""
+    machine = learning(max_wait_s=86400.0)
+    call = go(machine, 0.0)
+    for _ in range(begun):
+        go(machine, 0.0)
+    told(machine, 0.0, Hint(Unit.REQUESTS, remaining, reset_s, limit, evenly), call=call)
+    forecasts = [machine.forecast(0.0, 0, ahead, FOREVER_S) for ahead in range(40)]
+    now_s = 0.0
+    for forecast in forecasts:
+        while isinstance(verdict := machine.decide(now_s, 0, FOREVER_S), WaitUntil):
+            assert verdict.at_s > now_s
+            now_s = verdict.at_s
+        at_s = forecast.at_s if isinstance(forecast, WaitUntil) else 0.0
+        assert at_s <= now_s + 1e-4
+        assert evenly or at_s == pytest.approx(now_s), "where windows are counted it is exact"
+
+
+def test_no_word_holds_for_longer_than_an_hour():
+    """What is told for days may be wrong: after an hour one round tries anew."""
+    machine = learning()
+    told(machine, 0.0, window(0, 20 * 86400.0, limit=2))
+    refused = machine.decide(0.0, 0, FOREVER_S)
+    assert isinstance(refused, Refused)
+    assert refused.retry_after_s == 3600.0
+    go(machine, 3600.0)
+    go(machine, 3600.0)
+    assert isinstance(machine.decide(3600.0, 0, FOREVER_S), Refused)
+
+
+def test_a_word_that_nobody_waits_for_keeps_no_memory():
+    """Callers choose origins, and an origin what it tells: neither may choose for how long."""
+    machine = learning(max_wait_s=100.0)
+    told(machine, 0.0, window(0, 20 * 86400.0))
+    assert not machine.is_droppable(99.9)
+    assert machine.is_droppable(100.0)
+    machine = learning(max_wait_s=100.0)
+    told(machine, 0.0, window(0, 50.0))
+    assert not machine.is_droppable(49.9)
+    assert machine.is_droppable(50.0)
+
+
+def test_new_settings_keep_what_was_learned():
+    machine = learning()
+    told(machine, 0.0, window(0, 10.0))
+    machine.configure(HeaderSettings(max_wait_s=9.0))
+    assert isinstance(machine.decide(0.0, 0, FOREVER_S), Refused)
+    assert isinstance(machine.decide(1.0, 0, FOREVER_S), WaitUntil)
 
 
 def test_a_429_lowers_the_rate_and_successes_raise_it_again():
