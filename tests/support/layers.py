@@ -294,6 +294,7 @@ class House:
             assert of_tenant.quota.outstanding == 0
         for credential in values(machines.credentials.items()):
             assert (credential.users, credential.cooldown.in_flight) == (0, 0)
+            assert credential.line is None or credential.line.length == 0
         for limiters in self._limiters():
             for pacer in (limiters.requests, limiters.tokens):
                 if pacer is not None:
