@@ -11,6 +11,7 @@ import pytest
 from benchmarks import __main__ as command
 from benchmarks import (
     _open_loop,
+    _pipeline_calls,
     closed_loop,
     memory,
     metrics_cost,
@@ -247,19 +248,19 @@ def test_options_come_from_the_benchmark_where_none_are_given(
     assert seen == [Options(seconds=7.0, rounds=9), Options(seconds=7.0, rounds=2, pin=True)]
 
 
-def test_the_pipelines_cost_is_told_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline_cost, "BATCH_CALLS", 2)
-    report = pipeline_cost.run(Options(rounds=2))
-    rows = {row["what"]: row["over"] for row in report.rows}
-    at, chain = "whole pipeline", []
-    while at:
-        chain.append(at)
-        at = str(rows[at])
+async def test_the_pipelines_cost_is_told_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pipeline_calls, "BATCH_CALLS", 2)
+    taken = await _pipeline_calls.measure(_pipeline_calls.Turns(2))
+    told = {str(row["what"]): str(row["to"]) for row in pipeline_cost.rows(taken)}
+    chain = ["whole pipeline"]
+    while told[chain[-1]]:
+        chain.append(told[chain[-1]])
     layers = ["+ retry", "+ hedging", "+ rate_limit", "+ circuit_breaker"]
-    ends = ["lease, pool, transport", "no policies"]
-    assert chain == ["whole pipeline", *layers, *ends]
-    assert set(rows) == {*chain, "every policy off", "limits at four scopes", "circuit open"}
-    assert len(report.claims) == 1
+    assert chain[1:] == [*layers, "lease, pool, transport", "no policies"]
+    whole = {"a whole call, no policies", "a whole call, whole pipeline"}
+    others = {"every policy off", "limits at four scopes", "circuit open"}
+    assert set(told) == {*chain, *whole, *others}
+    assert all(len(found) == 2 for found in taken.us.values())
 
 
 @pytest.mark.slow
