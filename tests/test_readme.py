@@ -73,7 +73,9 @@ def test_the_two_commands():
 def test_every_vastar_command_is_one():
     lines = [line for f in fences(README) if f.language == "sh" for line in f.text.splitlines()]
     commands = [line.partition("#")[0].split() for line in lines if line.startswith("vastar ")]
-    assert len(commands) == 4
+    assert len(commands) == 5
+    commands += [text.split() for text in re.findall(r"`(vastar (?:serve|status) [^`]+)`", PAGE)]
+    assert len(commands) == 7
     for command in commands:
         _parser().parse_args(command[1:])
 
@@ -158,7 +160,7 @@ def test_the_command_for_one_caller_is_one():
 
 
 def test_links_and_files_exist():
-    targets = re.findall(r"\]\(([^)#]+)\)", PAGE)
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", PAGE)
     paths = re.findall(r"`([\w./]+(?:/|\.py|\.md|\.toml))`", PAGE)
     wanted = {t for t in [*targets, *paths] if not t.startswith(("http", "/"))}
     assert len(wanted) > 8
