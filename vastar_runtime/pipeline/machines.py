@@ -26,6 +26,7 @@ from vastar_runtime.policy.cooldown import Cooldown
 from vastar_runtime.policy.header_learning import HeaderLearning
 from vastar_runtime.policy.hedging import Hedging
 from vastar_runtime.policy.keyed import KeyedStore
+from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.rate_limit import RateLimiter, RateLimitSettings
 from vastar_runtime.policy.retry_quota import RetryQuota
 from vastar_runtime.policy.token_limit import TokenLimiter
@@ -266,6 +267,8 @@ class Machines:
             policies = book.of(*key)
             credential.cooldown.configure(policies.cooldown)
             credential.learning.configure(policies.header_learning)
+            if policies.header_learning.mode is not Mode.ENFORCE:
+                credential.rate_step = RATE_STEPS  # nobody would raise it again
             ratio = credential.rate_step / RATE_STEPS
             credential.limits = credential.limits.configured(policies.limits, now_s, ratio)
         for (tenant, workspace), owner in self.workspaces.items():

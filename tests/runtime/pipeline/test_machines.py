@@ -320,6 +320,24 @@ async def test_what_the_upstream_bears_holds_for_the_new_rate_too(autojump_clock
         assert limiter.settings.max_cost == 50
 
 
+@pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.OFF])
+async def test_unless_that_is_no_longer_to_be_felt_for(mode, autojump_clock):
+    learned = HeaderSettings(aimd=AimdSettings(decrease_ratio=0.5))
+    policies = {"retry": ONCE, "cooldown": CooldownSettings(mode=Mode.OFF)}
+    async with laid(limits=rate(10), header_learning=learned, **policies) as house:
+        house.plan(answer(429), answer(200))
+        await house.ask()
+        limiter = house.machines.credentials.get(house.key(), 0).limits.requests.limiter
+        assert limiter.settings.interval_s == pytest.approx(0.2)
+        house.book.set(header_learning=HeaderSettings(mode=mode))
+        house.machines.reconfigure(house.book, trio.current_time())
+        assert limiter.settings.interval_s == pytest.approx(0.1)
+        house.book.set(header_learning=learned)
+        house.machines.reconfigure(house.book, trio.current_time())
+        await house.ask()
+        assert limiter.settings.interval_s == pytest.approx(0.1 / 0.55)
+
+
 async def test_how_many_wait_for_limits(autojump_clock):
     both = LimitSettings(RateLimitSettings(2), TokenLimitSettings.per_minute(100))
     async with laid(limits=both) as house:
