@@ -112,7 +112,7 @@ class _Race:
         for attempt, ended in self.ends:
             if attempt is not winner and ended.response is not None:
                 ended.response.abort()
-        self._tell_reached()
+        self._tell_reached(but=winner)
         hop = winner.hop
         hop.call.progress = winner.progress
         hop.call.waiting_for = ""  # whatever the loser was torn out of
@@ -128,10 +128,14 @@ class _Race:
                 ended.response.abort()
         self._tell_reached()
 
-    def _tell_reached(self) -> None:
-        """An upstream may have acted on any of them, whoever won, and if nobody did."""
+    def _tell_reached(self, but: Attempt | None = None) -> None:
+        """An upstream may have acted on any of them, whoever won, and if nobody did.
+
+        The winner's own progress becomes the call's: it may be a redirect, whose end is none.
+        """
         for attempt in self.attempts:
-            attempt.hop.call.also_reached(attempt.progress.disposition)
+            if attempt is not but:
+                attempt.hop.call.also_reached(attempt.progress.disposition)
 
 
 _GOOD: Final = 0

@@ -122,7 +122,10 @@ class RetryLayer:
         started_s = trio.current_time()
         try:
             if ended.response is not None:
-                with trio.move_on_at(max(planned.at_s, started_s + _KEEP_S)) as patience:
+                # Not up to the deadline itself: a backoff that is begun leads to an attempt.
+                latest_s = (planned.at_s + call.deadline.expires_at_s) / 2
+                until_s = max(planned.at_s, min(started_s + _KEEP_S, latest_s))
+                with trio.move_on_at(until_s) as patience:
                     await ended.response.keep(_KEPT_BYTES)
                 if patience.cancelled_caught:
                     ended.response.abort()
