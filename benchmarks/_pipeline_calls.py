@@ -162,6 +162,7 @@ class _Straight:
         call = self._call
         assert call is not None
         asked = call.request
+        call.attempts += 1
         scope = (asked.tenant_id, asked.workspace_id or "")
         return await _TRANSPORT.request(scope, request, call.progress)
 
