@@ -73,7 +73,7 @@ def run(config: RuntimeConfig, load: Callable[[], RuntimeConfig] | None = None) 
     try:
         if config.metrics.listen is not None:
             # It loads an HTTP server, which nobody else needs.
-            from vastar_runtime.metrics_listener import open_metrics_listener  # noqa: PLC0415
+            from vastar_runtime.metrics_listener import open_metrics_listener  # noqa: PLC0415 - as said
 
             metrics = open_metrics_listener(parse_tcp_address(config.metrics.listen))
         return trio.run(partial(serve_listeners, config, listeners, metrics=metrics, load=load))
@@ -110,7 +110,7 @@ async def serve_listeners(
             nursery.start_soon(stop.watch, signals)
             nursery.start_soon(_reload_on, hangups, runtime)
             if metrics is not None:
-                from vastar_runtime.metrics_listener import serve_metrics  # noqa: PLC0415
+                from vastar_runtime.metrics_listener import serve_metrics  # noqa: PLC0415 - as above
 
                 nursery.start_soon(serve_metrics, metrics.socket, runtime.metrics)
                 where = str(metrics.address).removeprefix("tcp:")

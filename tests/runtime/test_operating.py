@@ -121,7 +121,7 @@ def test_the_table_of_refusals_is_whole():
     scopes = (*LEVELS, "credential")
     can_be = {
         *(f"{kind}_limit:{scope}" for kind, scope in product(("rate", "token"), scopes)),
-        *(f"bulkhead:{scope}" for scope in ("runtime", "tenant", "origin")),
+        *(f"bulkhead:{scope}" for scope in ("runtime", "tenant", "credential")),
         *("queue:tenant", "retry_quota:tenant"),
         *("learned_limit:credential", "cooldown:credential"),
         *("circuit_breaker:origin", "circuit_breaker:tenant"),

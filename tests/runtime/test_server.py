@@ -168,9 +168,7 @@ async def test_a_hangup_has_the_configuration_read_anew(tmp_path):
         read.set()
         if len(loads) == 1:
             raise ConfigError([Problem("x.toml", "http.max_redirects", "is bad", "mend it")])
-        return msgspec.structs.replace(
-            old, http=msgspec.structs.replace(old.http, max_redirects=0)
-        )
+        return msgspec.structs.replace(old, http=msgspec.structs.replace(old.http, max_redirects=0))
 
     async with serve_upstream() as upstream, daemon(tmp_path, load=load) as running:
         caller = await running.connect()

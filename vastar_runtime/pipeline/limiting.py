@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 import trio
 
+from vastar_client.wire.codec import one_buffer
 from vastar_runtime.pipeline.attempt import FIRST_ERROR, Attempt, Ended, Hop, Layer
 from vastar_runtime.pipeline.line import Line
 from vastar_runtime.pipeline.machines import Limiters
@@ -26,7 +27,7 @@ from vastar_runtime.policy.rate_headers import read_hints
 from vastar_runtime.policy.rate_limit import Allowed, RateLimiter, Waiting
 from vastar_runtime.policy.token_limit import TokenLimiter
 from vastar_runtime.policy.verdicts import Refused
-from vastar_runtime.transport.messages import Body, Buffer, is_event_stream
+from vastar_runtime.transport.messages import is_event_stream
 
 __all__ = ["RateLimitLayer"]
 
@@ -84,7 +85,7 @@ class _Charges:
         policies = hop.policies
         if policies.has_token_limits and hop.request.body is not None:
             if hop.llm_request is None:
-                hop.llm_request = read_request(_whole(hop.request.body))
+                hop.llm_request = read_request(one_buffer(hop.request.body))
             self._llm = hop.llm_request
         if policies.header_learning.mode is not Mode.OFF:
             refused = await self._ask_upstreams_word()
@@ -252,8 +253,3 @@ def _limiters(hop: Hop, surroundings: Surroundings) -> Iterator[tuple[Limiters, 
         yield owner.limits, policies.tenant_limits
     if policies.origin_limits != NO_LIMITS:
         yield hop.of_origin.limits, policies.origin_limits
-
-
-def _whole(body: Body) -> Buffer:
-    assert body is not None
-    return b"".join(body) if isinstance(body, list | tuple) else body  # type: ignore[return-value]

@@ -36,7 +36,7 @@ _MAX_RETRY_AFTER_S: Final = 60.0
 _NAMES: Final = {
     Scope.RUNTIME: "the runtime",
     Scope.TENANT: "the tenant",
-    Scope.ORIGIN: "the origin of this workspace",
+    Scope.CREDENTIAL: "the origin of this workspace",
 }
 _NEWEST_RATIO: Final = 0.1
 """What the newest interval between two of the queue counts in their average."""
@@ -260,7 +260,7 @@ def _let_through(lane: _Lane, now_s: float) -> list[Queued]:
     while (place := queue.peek()) is not None:
         queued = place.item
         full = lane.bulkhead.try_acquire(queued.key, queued.settings.concurrency)
-        if full is Scope.ORIGIN:
+        if full is Scope.CREDENTIAL:
             queue.park_origin(queued.key)
         elif full is Scope.TENANT:
             queue.park_tenant(queued.key.tenant)

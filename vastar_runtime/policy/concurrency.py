@@ -86,7 +86,7 @@ class Bulkhead:
         if of_origin >= settings.max_per_origin or (
             self._adaptive and of_origin >= self.limit_of(key, settings)
         ):
-            return Scope.ORIGIN
+            return Scope.CREDENTIAL
         if of_tenant >= settings.max_per_tenant:
             return Scope.TENANT
         if self.in_flight >= self.max_in_runtime:

@@ -118,7 +118,7 @@ async def test_a_full_line_refuses_and_tells_when_it_may_have_gone(autojump_cloc
 
 async def test_where_nobody_may_wait_the_full_level_refuses(autojump_clock):
     for limit, scope in (
-        ("max_per_origin", "origin"),
+        ("max_per_origin", "credential"),
         ("max_per_tenant", "tenant"),
         ("max_in_runtime", "runtime"),
     ):

@@ -39,12 +39,12 @@ class Line:
         assert self.pacer.limiter.waiting_count == 0
 
 
-class CountsClaims(RateLimiter):
-    claims = 0
+class CountsLooks(RateLimiter):
+    looks = 0
 
-    def claim(self, now_s: float, waiting: Waiting) -> Allowed | Waiting:
-        self.claims += 1
-        return super().claim(now_s, waiting)
+    def grant_due(self, now_s: float) -> list[Waiting]:
+        self.looks += 1
+        return super().grant_due(now_s)
 
 
 async def test_each_goes_when_its_turn_comes(nursery, autojump_clock):
@@ -80,13 +80,56 @@ async def test_what_is_given_back_lets_the_next_go_at_once(nursery, autojump_clo
 
 async def test_nobody_needs_an_alarm_clock_but_the_head(nursery, autojump_clock):
     """Those behind it do not stir while its clock has not rung."""
-    line = Line(nursery, RateLimitSettings(1, period_s=10.0))
-    line.pacer.limiter = limiter = CountsClaims(RateLimitSettings(1, period_s=10.0))
+    line = Line(nursery)
+    line.pacer.limiter = limiter = CountsLooks(RateLimitSettings(1, period_s=10.0))
     await line.start(*"abcdefgh")
+    assert limiter.looks == 7, "one as each came"
     await trio.sleep(15)
     assert line.went == {"a": 0, "b": 10}
-    assert limiter.claims == 2, "b, which went, and c, which is the head now"
+    assert limiter.looks == 8, "one as the alarm of b rang"
     nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("limit", [1, 10, 99, 101, 1000])
+async def test_a_limit_that_changes_wakes_no_crowd(nursery, autojump_clock, limit):
+    """Each waiter costs the same, however many there are and whatever the limit becomes."""
+    line = Line(nursery)
+    line.pacer.limiter = limiter = CountsLooks(RateLimitSettings(100))
+    for number in range(100 + 256):
+        nursery.start_soon(line.go, str(number))
+    await trio.testing.wait_all_tasks_blocked()
+    line.pacer.change(0.0, RateLimitSettings(limit))
+    await trio.sleep(1000)
+    assert len(line.went) == 100 + 256
+    assert limiter.looks <= 2 * 256 + 1, "as it comes and at most once for its alarm"
+    line.check_empty()
+
+
+async def test_whoever_is_let_through_before_it_sleeps_need_not(nursery, autojump_clock):
+    line = Line(nursery)
+    await line.start("a", "b")
+    early = line.pacer.limiter.decide(0.0)
+    assert isinstance(early, Waiting)
+    line.pacer.wake(0.0)
+    await trio.sleep(1)  # nobody sleeps for the new head
+    line.pacer.limiter.grant_due(2.0)
+    assert await line.pacer.wait(early) is early.permit
+    line.check_empty()
+
+
+async def test_whoever_comes_late_to_its_place_goes_and_the_next_one_after_it(
+    nursery, autojump_clock
+):
+    line = Line(nursery)
+    await line.start("a")
+    early = line.pacer.limiter.decide(0.0)
+    assert isinstance(early, Waiting)
+    await line.start("b")
+    await trio.sleep(3)
+    assert await line.pacer.wait(early) is early.permit
+    await trio.sleep(3)
+    assert line.went == {"a": 0, "b": 4}
+    line.check_empty()
 
 
 async def test_a_higher_limit_moves_the_whole_line_up(nursery, autojump_clock):

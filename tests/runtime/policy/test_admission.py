@@ -132,7 +132,7 @@ def test_a_full_line_refuses_by_name_and_costs_nothing():
 @pytest.mark.parametrize(
     ("held", "key", "scope", "who"),
     [
-        ([A, A], A, Scope.ORIGIN, "the origin of this workspace"),
+        ([A, A], A, Scope.CREDENTIAL, "the origin of this workspace"),
         ([A, A, A2], A3, Scope.TENANT, "the tenant"),
         ([A, A, A2, B], C, Scope.RUNTIME, "the runtime"),
     ],
@@ -143,9 +143,7 @@ def test_with_no_line_it_refuses_at_once_and_says_what_is_full(held, key, scope,
     for other in held:
         admit(admission, other, is_stream=True)
     refused = admission.try_admit(0.0, key, True)
-    assert refused == Refused(
-        "bulkhead", scope, 2.5, f"{who} has as many streams as it may"
-    )
+    assert refused == Refused("bulkhead", scope, 2.5, f"{who} has as many streams as it may")
 
 
 def test_when_to_come_back_follows_how_fast_the_line_goes():

@@ -16,7 +16,7 @@ FEELING = ConcurrencySettings(
 def test_the_narrowest_that_is_full_is_named_and_a_refusal_takes_nothing():
     bulkhead = Bulkhead(4)
     other_origin, other_tenant = Key("a", "w", "p"), Key("b", "w", "o")
-    assert [bulkhead.try_acquire(A, LIMITS) for _ in range(3)] == [None, None, Scope.ORIGIN]
+    assert [bulkhead.try_acquire(A, LIMITS) for _ in range(3)] == [None, None, Scope.CREDENTIAL]
     assert [bulkhead.try_acquire(other_origin, LIMITS) for _ in range(2)] == [None, Scope.TENANT]
     assert [bulkhead.try_acquire(other_tenant, LIMITS) for _ in range(2)] == [None, Scope.RUNTIME]
     assert bulkhead.in_flight == 4
@@ -51,7 +51,7 @@ def test_adaptive_lowers_the_limit_of_that_key_alone_and_raises_it_again():
     assert bulkhead.limit_of(A, FEELING) == 1
     assert bulkhead.limit_of(A, LIMITS) == 2, "where it is switched off it holds nothing back"
     assert bulkhead.limit_of(Key("b", "w", "o"), FEELING) == 4
-    assert [bulkhead.try_acquire(A, FEELING) for _ in range(2)] == [None, Scope.ORIGIN]
+    assert [bulkhead.try_acquire(A, FEELING) for _ in range(2)] == [None, Scope.CREDENTIAL]
     bulkhead.succeeded(A)
     assert bulkhead.limit_of(A, FEELING) == 2
     bulkhead.succeeded(A)

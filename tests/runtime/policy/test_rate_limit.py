@@ -77,8 +77,10 @@ def test_waiters_go_in_order_each_at_the_time_it_was_told():
     assert [place.at_s for place in line] == pytest.approx([5.1, 5.4, 5.6])
     for place in line:
         assert limiter.next_at_s(place.at_s - 0.01) == pytest.approx(place.at_s)
-        assert limiter.claim(place.at_s - 0.01, place) is place
-        assert allowed(limiter.claim(place.at_s, place)).cost == place.cost
+        assert limiter.first_in_line is place
+        assert limiter.grant_due(place.at_s - 0.01) == []
+        assert limiter.grant_due(place.at_s) == [place]
+        assert allowed(place.permit).cost == place.cost
     assert limiter.next_at_s(6.0) is None
 
 
@@ -88,19 +90,17 @@ def test_nobody_overtakes_the_line():
     large = waiting(limiter.decide(0.0, 5))
     small = waiting(limiter.decide(0.2, 1))
     assert small.at_s == pytest.approx(0.6)
-    assert limiter.claim(0.2, small) is small
-    assert small.at_s == pytest.approx(0.6)  # the head's time, and its own cost behind it
+    assert limiter.grant_due(0.49) == []
     assert limiter.grant_due(0.6) == [large, small]
 
 
-def test_a_late_claim_lets_those_before_it_go_too():
-    """A driver that wakes the second first must not spin until the first has run."""
+def test_a_late_look_lets_all_go_whose_turn_has_come():
     limiter = RateLimiter(TEN)
     allowed(limiter.decide(0.0, 10))
-    first, second = (waiting(limiter.decide(0.0)) for _ in range(2))
-    allowed(limiter.claim(0.2, second))
-    assert first.permit is not None
-    assert limiter.claim(0.2, first) is first.permit
+    line = [waiting(limiter.decide(0.0)) for _ in range(3)]
+    assert limiter.grant_due(0.2) == line[:2]
+    assert [place.permit is None for place in line] == [False, False, True]
+    assert limiter.next_at_s(0.2) == pytest.approx(0.3)
 
 
 def test_a_wait_that_does_not_fit_the_deadline_is_refused_at_once_and_costs_nothing():
@@ -133,9 +133,8 @@ def test_one_that_withdraws_lets_those_behind_it_move_up():
     limiter.withdraw(0.0, first)
     assert limiter.waiting_count == 1
     assert limiter.next_at_s(0.0) == pytest.approx(0.4)
-    with pytest.raises(AssertionError, match="withdrawn"):
-        limiter.claim(0.0, first)
-    allowed(limiter.claim(0.4, second))
+    assert first.has_left
+    assert limiter.grant_due(0.4) == [second]
 
 
 def test_withdrawing_what_was_let_through_meanwhile_refunds_it():
@@ -260,7 +259,7 @@ def test_new_settings_keep_what_was_spent_and_who_waits():
     # 10 are owed to the new bucket of 2; the large one goes once all of that is there.
     assert limiter.available(0.0) == pytest.approx(-8)
     assert limiter.next_at_s(0.0) == pytest.approx(5.0)
-    assert limiter.claim(5.0, place) is place.permit
+    assert limiter.grant_due(5.0) == [place]
 
 
 @pytest.mark.parametrize(

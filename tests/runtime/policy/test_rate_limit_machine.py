@@ -108,16 +108,11 @@ class LimiterMachine(RuleBasedStateMachine):
         self.collect(granted)
 
     @precondition(lambda self: self.line)
-    @rule(data=st.data())
-    def claim(self, data):
-        place = data.draw(st.sampled_from(self.line))
-        answer = self.limiter.claim(self.now_s, place)
-        self.collect([other for other in self.line if other.permit is not None])
-        if isinstance(answer, Waiting):
-            assert answer is place
-            assert answer.at_s > self.now_s
-        else:
-            assert answer is place.permit
+    @rule()
+    def look(self):
+        self.collect(self.limiter.grant_due(self.now_s))
+        assert self.limiter.first_in_line is (self.line[0] if self.line else None)
+        assert not self.line or self.limiter.next_at_s(self.now_s) > self.now_s
 
     @precondition(lambda self: self.line)
     @rule(data=st.data())

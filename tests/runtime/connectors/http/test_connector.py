@@ -1,6 +1,7 @@
 """The connector alone: what becomes of what its upstreams do, with scripted upstreams."""
 
 from contextlib import suppress
+from typing import Self
 
 import pytest
 import trio
@@ -27,7 +28,7 @@ class Failing:
         self.calls.append(call)
         return self
 
-    def __enter__(self) -> "Failing":
+    def __enter__(self) -> Self:
         self.leases_open += 1
         return self
 
