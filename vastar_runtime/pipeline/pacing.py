@@ -1,8 +1,11 @@
 """The driver of one limiter: whoever is in its line sleeps here until it may go.
 
-Only the head of a line needs an alarm clock that is right: those behind it cannot go before it, and
-each is woken when it becomes the head. So whenever somebody leaves the line, goes, or gives
-something back, the new head is woken and asks anew; nobody else stirs.
+Nobody goes before the head of the line, so only the head has an alarm clock; those behind it sleep
+until they are let through. Whatever moves the line (somebody comes or leaves or gives something
+back, the limit changes) lets through whose turn has come and sets the alarm of the head that is
+then left, without waking it. So each waiter is looked after when it comes, when it goes and, if it
+becomes the head, when its alarm rings: the work is in proportion to the waiters, however often the
+limit changes meanwhile.
 """
 
 from typing import Final, Generic, TypeVar
@@ -31,25 +34,25 @@ class Pacer(Generic[LimiterT]):
 
     def __init__(self, limiter: LimiterT) -> None:
         self.limiter = limiter
-        self._bells: dict[Waiting, trio.Event] = {}
+        self._bells: dict[Waiting, trio.CancelScope] = {}
 
     async def wait(self, waiting: Waiting) -> Allowed:
         """Return when `waiting`, which `limiter` gave, may go. Cancelled, it leaves the line."""
         try:
-            while True:
-                bell = self._bells[waiting] = trio.Event()
-                with trio.CancelScope(deadline=waiting.at_s):
-                    await bell.wait()
-                verdict = self.limiter.claim(trio.current_time(), waiting)
-                if isinstance(verdict, Allowed):
-                    return verdict
+            while waiting.permit is None:
+                with trio.CancelScope() as bell:
+                    self._bells[waiting] = bell
+                    self.wake(trio.current_time())
+                    if waiting.permit is None:
+                        await trio.sleep_forever()
         except BaseException:
+            del self._bells[waiting]
             now_s = trio.current_time()
             self.limiter.withdraw(now_s, waiting)
+            self.wake(now_s)
             raise
-        finally:
-            del self._bells[waiting]
-            self.wake(trio.current_time())
+        self._bells.pop(waiting, None)  # none where it was let through before it came here
+        return waiting.permit
 
     def settle(self, now_s: float, permit: Allowed, used: int | None = None) -> None:
         """As `RateLimiter.settle`."""
@@ -72,15 +75,14 @@ class Pacer(Generic[LimiterT]):
         self.change(now_s, unlimited)
 
     def wake(self, now_s: float) -> None:
-        """Let go whose turn has come, and have the head of the line look at the clock anew."""
-        if self._bells:
-            for granted in self.limiter.grant_due(now_s):
-                self._ring(granted)
-            head = self.limiter.first_in_line
-            if head is not None:
-                self._ring(head)
-
-    def _ring(self, waiting: Waiting) -> None:
-        bell = self._bells.get(waiting)
-        if bell is not None:
-            bell.set()
+        """Let go whose turn has come, and set the alarm of the head of the line."""
+        if not self._bells:
+            return
+        for granted in self.limiter.grant_due(now_s):
+            if granted in self._bells:
+                self._bells[granted].cancel()
+        head, next_at_s = self.limiter.first_in_line, self.limiter.next_at_s(now_s)
+        if head is not None and next_at_s is not None:
+            head.at_s = next_at_s
+            if head in self._bells:
+                self._bells[head].deadline = next_at_s

@@ -18,8 +18,9 @@ all, and a step is O(1) on four numbers.
 when it queues, so a waiter that leaves costs nothing and those behind it move up. Nobody overtakes
 the line, else a flood of small calls would starve a large one.
 
-The machine decides, a driver sleeps until `Waiting.at_s` and asks `claim`; after a refund or a
-withdrawal `grant_due` tells who can go at once and `next_at_s` when the next one can.
+The machine decides, a driver sleeps. Nobody goes before the head, so one alarm is enough: when
+anybody came, left or gave something back, and when the alarm rings, `grant_due` lets through whose
+turn has come, and `next_at_s` says what to set the alarm to.
 """
 
 import math
@@ -104,11 +105,12 @@ class Allowed:
 
 @attrs.define(eq=False)
 class Waiting:
-    """A place in line. Claim it until it is let through, or withdraw it.
+    """A place in line. It is let through in its turn, or withdrawn.
 
     Attributes:
         cost: what it will be charged.
-        at_s: when to ask again; it cannot go earlier unless somebody gives something back.
+        at_s: when it goes if nothing changes meanwhile, as of when it came; a driver keeps it up
+            to date for the head.
         permit: set once it is let through; the limiter sets it.
         has_left: whether it left the line, either way; the limiter sets it.
     """
@@ -188,20 +190,6 @@ class RateLimiter:
         if not cost:
             return Allowed(0)
         return self._line_up(now_s, cost, give_up_at_s)
-
-    def claim(self, now_s: float, waiting: Waiting) -> Allowed | Waiting:
-        """The permit of `waiting` if its turn has come, else itself with a new `at_s`."""
-        self.grant_due(now_s)
-        if waiting.permit is not None:
-            return waiting.permit
-        assert not waiting.has_left, "a withdrawn place cannot be claimed"
-        # Whoever goes before it takes all there is, so its own cost must build up behind the head.
-        head_at_s = self._head_at_s(now_s)
-        is_head = waiting is next(iter(self._line or ()))
-        waiting.at_s = (
-            head_at_s if is_head else head_at_s + waiting.cost * self._settings.interval_s
-        )
-        return waiting
 
     def grant_due(self, now_s: float) -> list[Waiting]:
         """Let through, in order, all whose turn has come; each has its `permit` now."""

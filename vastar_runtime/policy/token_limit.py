@@ -81,7 +81,7 @@ class TokenLimiter(RateLimiter):
 
         Args:
             now_s: the monotonic clock.
-            permit: from `reserve` or `claim`.
+            permit: from `reserve`, or of a place in line that was let through.
             request: what the permit was reserved for.
             usage: what the answer said; None where it said nothing.
             received_bytes: bytes of the answer's body that came, for when it said nothing.

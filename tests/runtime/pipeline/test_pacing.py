@@ -107,12 +107,15 @@ async def test_a_limit_that_changes_wakes_no_crowd(nursery, autojump_clock, limi
 
 async def test_whoever_is_let_through_before_it_sleeps_need_not(nursery, autojump_clock):
     line = Line(nursery)
-    await line.start("a", "b")
+    await line.start("a")
     early = line.pacer.limiter.decide(0.0)
     assert isinstance(early, Waiting)
-    line.pacer.wake(0.0)
-    await trio.sleep(1)  # nobody sleeps for the new head
-    line.pacer.limiter.grant_due(2.0)
+    await line.start("b")
+    await trio.sleep(3)
+    line.pacer.wake(3.0)
+    assert early.permit is not None
+    await trio.sleep(3)
+    assert line.went == {"a": 0, "b": 4}
     assert await line.pacer.wait(early) is early.permit
     line.check_empty()
 
