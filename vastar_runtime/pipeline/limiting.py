@@ -27,7 +27,7 @@ from vastar_runtime.policy.rate_headers import read_hints
 from vastar_runtime.policy.rate_limit import Allowed, RateLimiter, Waiting
 from vastar_runtime.policy.token_limit import TokenLimiter
 from vastar_runtime.policy.verdicts import Refused
-from vastar_runtime.transport.messages import is_event_stream
+from vastar_runtime.transport.messages import BodySource, is_event_stream
 
 __all__ = ["RateLimitLayer"]
 
@@ -83,9 +83,10 @@ class _Charges:
         """Charge everything; on a refusal what was charged until then is still to be settled."""
         hop = self._attempt.hop
         policies = hop.policies
-        if policies.has_token_limits and hop.request.body is not None:
+        body = hop.request.body
+        if policies.has_token_limits and body is not None and not isinstance(body, BodySource):
             if hop.llm_request is None:
-                hop.llm_request = read_request(one_buffer(hop.request.body))
+                hop.llm_request = read_request(one_buffer(body))
             self._llm = hop.llm_request
         if policies.header_learning.mode is not Mode.OFF:
             refused = await self._ask_upstreams_word()

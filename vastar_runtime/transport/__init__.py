@@ -8,17 +8,27 @@ async with await transport.request(("tenant", "workspace"), request, progress) a
 ```
 """
 
+from vastar_runtime.transport.bodies import REPLAY_BYTES, StreamedBody
 from vastar_runtime.transport.channel import Channel, SocketChannel, StreamChannel
 from vastar_runtime.transport.client import HttpTransport, Place, PoolStatus
 from vastar_runtime.transport.dialing import AddressCheck, Scope
 from vastar_runtime.transport.errors import (
+    BodyAborted,
     BodyTooLarge,
     ChannelStalled,
     FaultKind,
     LocalFault,
     TransportError,
 )
-from vastar_runtime.transport.messages import Body, Buffer, Headers, Origin, UpstreamRequest
+from vastar_runtime.transport.messages import (
+    Body,
+    BodySource,
+    Buffer,
+    Headers,
+    Origin,
+    UpstreamRequest,
+    rewind,
+)
 from vastar_runtime.transport.network import Address, Network, SystemNetwork
 from vastar_runtime.transport.progress import Phase, Progress
 from vastar_runtime.transport.response import UpstreamResponse
@@ -30,9 +40,12 @@ from vastar_runtime.transport.settings import (
 )
 
 __all__ = [
+    "REPLAY_BYTES",
     "Address",
     "AddressCheck",
     "Body",
+    "BodyAborted",
+    "BodySource",
     "BodyTooLarge",
     "Buffer",
     "Channel",
@@ -52,10 +65,12 @@ __all__ = [
     "Scope",
     "SocketChannel",
     "StreamChannel",
+    "StreamedBody",
     "SystemNetwork",
     "TlsSettings",
     "TransportError",
     "TransportSettings",
     "UpstreamRequest",
     "UpstreamResponse",
+    "rewind",
 ]

@@ -15,9 +15,9 @@ import msgspec
 import trio
 
 from vastar_runtime.transport.dialing import AddressCheck, Dialer, Scope
-from vastar_runtime.transport.errors import FaultKind, TransportError
+from vastar_runtime.transport.errors import FaultKind, LocalFault, TransportError
 from vastar_runtime.transport.http1 import Http1Connection
-from vastar_runtime.transport.messages import Origin, UpstreamRequest
+from vastar_runtime.transport.messages import Origin, UpstreamRequest, rewind
 from vastar_runtime.transport.network import Network, SystemNetwork
 from vastar_runtime.transport.pool import Bucket, Pool, Slot, Waiter
 from vastar_runtime.transport.progress import Phase, Progress
@@ -187,8 +187,8 @@ class HttpTransport:
                 progress.reused = True
                 try:
                     await connection.exchange(request, progress)
-                except TransportError:
-                    if self._closed or not _may_resend(request, progress):
+                except TransportError as error:
+                    if self._closed or not _may_resend(request, progress, error):
                         raise
                     progress.resent = True
                     progress.reused = False
@@ -339,12 +339,13 @@ def _was_closed(origin: Origin, progress: Progress) -> TransportError:
     return TransportError.at(progress, origin.address, words, kind=FaultKind.LOCAL)
 
 
-def _may_resend(request: UpstreamRequest, progress: Progress) -> bool:
+def _may_resend(request: UpstreamRequest, progress: Progress, error: TransportError) -> bool:
     """Whether a reused connection that failed may be blamed, and the request sent again.
 
     Only if no byte of a response came, and either nothing was sent or sending twice does no harm
-    (RFC 9110, 9.2.2; RFC 9112, 9.3.1).
+    (RFC 9110, 9.2.2; RFC 9112, 9.3.1); and only with all of its body, which had not failed itself.
     """
-    if progress.response_started:
+    if progress.response_started or isinstance(error.__cause__, LocalFault):
         return False
-    return not progress.request_begun or request.replayable or request.method in _IDEMPOTENT
+    is_harmless = request.replayable or request.method in _IDEMPOTENT
+    return (is_harmless or not progress.request_begun) and rewind(request.body)

@@ -21,6 +21,7 @@ from vastar_client.wire.enums import Disposition
 from vastar_runtime.transport.progress import Phase, Progress
 
 __all__ = [
+    "BodyAborted",
     "BodyTooLarge",
     "ChannelStalled",
     "FaultKind",
@@ -69,6 +70,10 @@ class ResponseCutShort(InvalidResponse):
 
 class LocalFault(Exception):  # noqa: N818 - named by who is at fault
     """This side's settings, rules or means do not allow it. The text is the cause."""
+
+
+class BodyAborted(LocalFault):
+    """Whoever makes a request body gave up before its end."""
 
 
 class BodyTooLarge(Exception):  # noqa: N818 - what happened, and to what

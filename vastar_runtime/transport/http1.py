@@ -4,6 +4,10 @@ The whole request usually fits into the socket at once, so nothing runs beside a
 read. Only when the socket is full does the connection listen while it sends, as the upstream may
 answer early and stop reading (RFC 9112, 9.3 and 9.5): then the answer counts, not the broken pipe.
 
+A body that is still being made is read piece by piece, each when the channel has taken the one
+before, and the connection listens all the while. Its last piece waits until the source has told
+that it is the last: a body of another length than declared never looks whole to the upstream.
+
 Reading happens only when the caller asks: a slow caller slows its upstream through TCP.
 """
 
@@ -12,8 +16,22 @@ from collections.abc import Sequence
 import trio
 
 from vastar_runtime.transport.channel import Channel
-from vastar_runtime.transport.errors import InvalidResponse, TransportError, fault_kind, reason
-from vastar_runtime.transport.messages import Buffer, Headers, Origin, UpstreamRequest
+from vastar_runtime.transport.errors import (
+    InvalidResponse,
+    LocalFault,
+    TransportError,
+    fault_kind,
+    reason,
+)
+from vastar_runtime.transport.framing import Framing, framing_for
+from vastar_runtime.transport.messages import (
+    BodySource,
+    Buffer,
+    Headers,
+    Origin,
+    UpstreamRequest,
+    rewind,
+)
 from vastar_runtime.transport.parser import ResponseParser
 from vastar_runtime.transport.progress import Phase, Progress
 
@@ -49,6 +67,7 @@ class Http1Connection:
         "_progress",
         "_send_failure",
         "_sent_at_s",
+        "_source_failure",
         "_target_prefix",
         "channel",
         "created_at_s",
@@ -73,6 +92,7 @@ class Http1Connection:
         self._extra_headers = extra_headers or []
         self._progress = Progress()
         self._send_failure: Exception | None = None
+        self._source_failure: LocalFault | None = None
         self._broken: TransportError | None = None
         self._must_close = False
         self._sent_at_s = 0.0
@@ -93,13 +113,19 @@ class Http1Connection:
 
         Cancelled or failed, the connection is of no more use.
 
+        A body that was read before is begun again. Of a source some may be left unread.
+
         Raises:
-            TransportError: no response head could be had.
+            TransportError: no response head could be had, or the body's source has failed.
         """
         self._progress = progress
         parser = self.parser
         parser.begin(request.method)
-        await self._send(self._encode(request))
+        body = request.body
+        if isinstance(body, BodySource):
+            await self._send_source(self._encode(request), body)
+        else:
+            await self._send(self._encode(request))
         if self._send_failure is None:
             progress.phase = Phase.HEAD
         while not parser.head_complete:
@@ -114,6 +140,13 @@ class Http1Connection:
             buffers: list[Buffer] = []
             if request.method in _EXPECT_BODY:  # RFC 9110, 8.6
                 lines.append(b"content-length: 0")
+        elif isinstance(body, BodySource):
+            buffers = []
+            lines.append(
+                b"transfer-encoding: chunked"
+                if body.length_bytes is None
+                else b"content-length: %d" % body.length_bytes
+            )
         else:
             buffers = [body] if isinstance(body, bytes | bytearray | memoryview) else [*body]
             lines.append(b"content-length: %d" % sum(map(len, buffers)))
@@ -145,22 +178,62 @@ class Http1Connection:
             raise self._error(error) from error
         progress.request_sent = True
 
-    async def _send_listening(self, buffers: Sequence[Buffer]) -> None:
+    async def _send_source(self, head: Sequence[Buffer], body: BodySource) -> None:
+        progress = self._progress
+        progress.phase = Phase.SEND
+        if not rewind(body):
+            raise self._error(LocalFault("the request body cannot be sent again"))
+        self._sent_at_s = trio.current_time()
+        try:
+            rest = self.channel.try_send(head)
+        except trio.BrokenResourceError as error:
+            self._send_failure = error  # as in `_send`; nothing of the body was read
+            return
+        progress.request_begun = True
+        await self._send_listening(head if rest is None else rest, body)
+
+    async def _send_listening(
+        self, buffers: Sequence[Buffer], body: BodySource | None = None
+    ) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._send_rest, buffers, nursery.cancel_scope)
+            nursery.start_soon(self._send_rest, buffers, body, nursery.cancel_scope)
             await self._listen()
             nursery.cancel_scope.cancel()
         if not self._progress.request_sent:
             self._must_close = True
+        if self._source_failure is not None:
+            raise self._error(self._source_failure) from self._source_failure
 
-    async def _send_rest(self, buffers: Sequence[Buffer], listening: trio.CancelScope) -> None:
+    async def _send_rest(
+        self, buffers: Sequence[Buffer], body: BodySource | None, listening: trio.CancelScope
+    ) -> None:
         try:
-            await self.channel.send_buffers(buffers)
+            if buffers:
+                await self.channel.send_buffers(buffers)
+            if body is not None:
+                framing = framing_for(body.length_bytes)
+                while await self._send_piece(body, framing):
+                    pass
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._send_failure = error  # an answer that is still on its way counts more: listen on
+        except LocalFault as error:
+            self._source_failure = error
+            listening.cancel()
         else:
             self._progress.request_sent = True
             listening.cancel()
+
+    async def _send_piece(self, body: BodySource, framing: Framing) -> bool:
+        """Send the next piece, whether there was one. Nothing refers to it while the next is made.
+
+        Raises:
+            LocalFault: the source gave up, or is not as long as it said.
+        """
+        piece = await body.read_some()
+        buffers = framing.frame(piece)
+        if buffers:
+            await self.channel.send_buffers(buffers)
+        return bool(piece)
 
     async def _listen(self) -> None:
         """Read while the request is being sent; return when sending on is of no use."""

@@ -11,12 +11,14 @@ import msgspec
 
 __all__ = [
     "Body",
+    "BodySource",
     "Buffer",
     "Headers",
     "Origin",
     "UpstreamRequest",
     "header_values",
     "is_event_stream",
+    "rewind",
 ]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -57,6 +59,44 @@ class Origin(NamedTuple):
         return f"{self.scheme}://{self.authority}"
 
 
+class BodySource:
+    """A request body that is still being made: derive from it.
+
+    One task reads at a time. It is no protocol as whether a body is one is asked on every call, and
+    `isinstance` of a protocol costs microseconds.
+
+    Attributes:
+        length_bytes: how long it says it is; `None` = not known: it is sent in chunks.
+        consumed_bytes: read since its start, or since it began again.
+    """
+
+    __slots__ = ()
+    length_bytes: int | None
+    consumed_bytes: int
+
+    async def read_some(self) -> Buffer:
+        """The next bytes, at least one and best no more than 64 KiB; `b""` at the end and after it.
+
+        Cancelling loses nothing.
+
+        Raises:
+            BodyAborted: whoever makes the body gave up; every later read raises it too.
+        """
+        raise NotImplementedError
+
+    def rewind(self) -> bool:
+        """Begin again from the start, and whether that can be; if not, nothing has changed.
+
+        It can while no more than `REPLAY_BYTES` were ever read, as all of them are kept so long.
+        """
+        raise NotImplementedError
+
+
+def rewind(body: Body | BodySource) -> bool:
+    """Make `body` ready to be sent from its start, again or not; whether that can be."""
+    return not isinstance(body, BodySource) or not body.consumed_bytes or body.rewind()
+
+
 def header_values(headers: Headers, name: bytes) -> list[bytes]:
     """The values of header `name` (lower case), in order."""
     return [value for key, value in headers if key == name]
@@ -76,7 +116,7 @@ class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
         target: path and query, starting with `/`, or `b"*"`.
         headers: in order, with `host`, without `content-length` and `transfer-encoding`: framing
             is the transport's own.
-        body: sent without a copy; `None` = no body.
+        body: sent without a copy; `None` = no body. A source is read while it is sent.
         replayable: safe to send twice although the method is not idempotent, for example because
             it carries an idempotency key.
     """
@@ -85,7 +125,7 @@ class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     origin: Origin
     target: bytes
     headers: Sequence[tuple[bytes, bytes]]
-    body: Body = None
+    body: Body | BodySource = None
     replayable: bool = False
 
     def __repr__(self) -> str:

@@ -179,10 +179,12 @@ class HttpConnector:
                 return response
             async with response:
                 call.status_code = response.status
-                next_target = None
+                next_target, following = None, None
                 if response.status in REDIRECTS and http_call.follow_redirects:
                     next_target = _location(base, response)
-                if next_target is None:
+                if next_target is not None:
+                    following = redirected(request, response.status, next_target)
+                if next_target is None or following is None:
                     return await collect(
                         call, response, base.href, lease, decode_content=decode_content
                     )
@@ -190,8 +192,7 @@ class HttpConnector:
             if not redirects_left:
                 raise _TooManyRedirects
             redirects_left -= 1
-            request = redirected(request, response.status, next_target)
-            base = next_target
+            request, base = following, next_target
             call.next_hop()
 
 
