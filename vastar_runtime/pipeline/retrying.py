@@ -94,8 +94,6 @@ class RetryLayer:
             hop.call.refused(
                 Refused("retry_quota", Scope.TENANT, verdict.retry_after_s, "retries are used up")
             )
-        else:
-            hop.call.come_back_after(verdict.retry_after_s)
         return None
 
     async def _again(self, hop: Hop, attempt: Attempt, ended: Ended, planned: RetryAt) -> Ended:

@@ -17,7 +17,9 @@ from vastar_runtime.pipeline.admitting import leave
 from vastar_runtime.pipeline.attempt import Attempt, Holdings, Hop, Layer
 from vastar_runtime.pipeline.breaking import report_shown
 from vastar_runtime.pipeline.surroundings import Surroundings
+from vastar_runtime.policy.classify import AttemptResult
 from vastar_runtime.policy.concurrency import Key
+from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.verdicts import Refused
 from vastar_runtime.transport.messages import UpstreamRequest
 from vastar_runtime.transport.response import UpstreamResponse
@@ -89,6 +91,8 @@ class Lease:
             if hop.shown:
                 report_shown(hop, around)
             hop.end_use()
+        if ended.result is not None:
+            _tell_when(hop, ended.result)
         if ended.refused is not None:
             around.meters.refused(ended.refused.policy, ended.refused.scope.value)
             return _refusal(call, ended.refused)
@@ -128,6 +132,16 @@ class Lease:
             machines.tenants_at_origins.get((tenant, origin), now_s),
             machines.credentials.get(key, now_s),
         )
+
+
+def _tell_when(hop: Hop, result: AttemptResult) -> None:
+    """Tell the caller when to come back: as the answer asks, and not while the credential rests."""
+    rest_s = 0.0
+    if hop.policies.cooldown.mode is Mode.ENFORCE:
+        rest_s = hop.of_credential.cooldown.rest_s(trio.current_time())
+    when_s = max(result.retry_after_s or 0.0, rest_s)
+    if when_s:
+        hop.call.come_back_after(when_s)
 
 
 def _refusal(call: Call, refused: Refused) -> Failure:

@@ -9,6 +9,8 @@ from vastar_runtime.outcomes import Disposition, Failure, FailureKind
 from vastar_runtime.pipeline import Upstreams
 from vastar_runtime.pipeline.attempt import Attempt, Ended
 from vastar_runtime.policy.concurrency import Key
+from vastar_runtime.policy.modes import Mode
+from vastar_runtime.policy.retry import RetrySettings
 from vastar_runtime.policy.verdicts import Refused, Scope
 from vastar_runtime.transport import UpstreamResponse
 from vastar_runtime.transport.fake import Refuse, Wait
@@ -142,3 +144,17 @@ async def test_a_lease_without_a_request_holds_nothing(autojump_clock):
         with house.layers.lease(make_call()) as lease:
             lease.saw(b"nothing is counted")
         assert len(house.machines) == 0
+
+
+async def test_the_caller_is_told_when_to_come_back_whatever_the_policies_do(autojump_clock):
+    """As the answer asks, also where it is not tried again, and not while the credential rests."""
+    for retry in (RetrySettings(mode=Mode.OFF), RetrySettings(attempts=1), RetrySettings()):
+        async with laid(retry=retry) as house:
+            house.plan(answer(500, b"", "Retry-After: 9"))
+            assert (await house.ask(method="POST")).call.retry_after_ms == 9000
+        async with laid(retry=retry) as house:
+            house.plan(answer(429))
+            got = await house.ask(time_s=0.5)
+            resting = await house.ask()
+            assert got.call.retry_after_ms == resting.call.retry_after_ms == 750
+            assert resting.refused_by == "cooldown:credential"
