@@ -14,7 +14,6 @@ from vastar_runtime.pipeline.surroundings import Surroundings
 from vastar_runtime.policy.admission import Admitted, Queued
 from vastar_runtime.policy.breaker import Evidence
 from vastar_runtime.policy.classify import Fault
-from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.verdicts import Refused
 
 __all__ = ["AdmissionLayer", "leave"]
@@ -38,10 +37,10 @@ class AdmissionLayer:
         """Enter with the call's first hop."""
         hop = attempt.hop
         holdings = hop.holdings
-        if holdings.is_in or hop.policies.admission.mode is Mode.OFF:
+        if holdings.is_in:
             return await self._inner(attempt)
         holdings.is_in = True
-        refused = await self._enter(hop)
+        refused = await self._enter(attempt)
         if refused is not None:
             return Ended.by_refusal(refused)
         ended = await self._inner(attempt)
@@ -49,10 +48,11 @@ class AdmissionLayer:
             self._feel(hop, ended)
         return ended
 
-    async def _enter(self, hop: Hop) -> Refused | None:
-        around, settings = self._around, hop.policies.admission
+    async def _enter(self, attempt: Attempt) -> Refused | None:
+        hop, around = attempt.hop, self._around
+        settings = hop.policies.admission
         decision = around.machines.admission.try_admit(
-            trio.current_time(), hop.key, hop.call.request.stream, settings
+            attempt.at_s, hop.key, hop.call.request.stream, settings
         )
         gate = around.gates.of(_NAME, settings.mode)
         if isinstance(decision, Admitted):
@@ -66,6 +66,7 @@ class AdmissionLayer:
         if isinstance(decision, Refused):
             return decision
         await self._wait(hop, decision)
+        attempt.at_s = trio.current_time()
         return None
 
     async def _wait(self, hop: Hop, queued: Queued) -> None:

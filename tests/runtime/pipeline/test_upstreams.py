@@ -37,7 +37,7 @@ async def test_a_refusal_tells_who_why_and_for_how_long(policy, scope, autojump_
             return Ended.by_refusal(Refused(policy, scope, 1.2341, "there is no more"))
 
         call = make_call()
-        with Upstreams(refuse, house.around).lease(call) as lease:
+        with Upstreams(lambda _: refuse, house.around).lease(call) as lease:
             failure = await lease.request(make_request())
         words = policy.replace("_", " ")
         assert failure == Failure(
@@ -58,7 +58,7 @@ async def test_one_that_waiting_does_not_help(autojump_clock):
             await trio.lowlevel.checkpoint()
             return Ended.by_refusal(Refused("token_limit", Scope.TENANT, None, "too much"))
 
-        with Upstreams(refuse, house.around).lease(make_call()) as lease:
+        with Upstreams(lambda _: refuse, house.around).lease(make_call()) as lease:
             failure = await lease.request(make_request())
         assert isinstance(failure, Failure)
         assert failure.retry_after_ms == 0
@@ -74,7 +74,7 @@ async def test_a_request_is_the_first_attempt_of_a_hop_of_its_call(autojump_cloc
             return Ended.by_refusal(Refused("queue", Scope.TENANT, None, "no"))
 
         call = make_call(workspace=None)
-        with Upstreams(note, house.around).lease(call) as lease:
+        with Upstreams(lambda _: note, house.around).lease(call) as lease:
             for host in (HOST, "other.test"):
                 await lease.request(make_request(host))
         assert [attempt.number for attempt in seen] == [1, 1]
@@ -122,7 +122,7 @@ async def test_however_it_ends(how, autojump_clock):
                 await trio.lowlevel.checkpoint()
                 raise ZeroDivisionError
 
-            lease = Upstreams(broken, house.around).lease(make_call())
+            lease = Upstreams(lambda _: broken, house.around).lease(make_call())
             with pytest.raises(ZeroDivisionError), lease:
                 await lease.request(make_request())
         assert users(house) == [0, 0, 0]
