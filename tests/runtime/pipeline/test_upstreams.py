@@ -143,6 +143,7 @@ async def test_a_lease_without_a_request_holds_nothing(autojump_clock):
     async with laid() as house:
         with house.layers.lease(make_call()) as lease:
             lease.saw(b"nothing is counted")
+            lease.saw_event("nothing is counted")
         assert len(house.machines) == 0
 
 
