@@ -112,7 +112,7 @@ class Lease:
                 report_shown(hop, around)
             hop.end_use()
         if ended.result is not None:
-            _tell_when(hop, ended.result)
+            _tell_when(hop, ended.at_s, ended.result)
         if ended.refused is not None:
             around.meters.refused(ended.refused.policy, ended.refused.scope.value)
             return _refusal(call, ended.refused)
@@ -154,13 +154,14 @@ class Lease:
         )
 
 
-def _tell_when(hop: Hop, result: AttemptResult) -> None:
+def _tell_when(hop: Hop, at_s: float, result: AttemptResult) -> None:
     """Tell the caller when to come back: as the answer asks, and not while the credential rests."""
-    rest_s = 0.0
+    now_s, when_s = trio.current_time(), 0.0
+    if result.retry_after_s is not None:
+        when_s = at_s + result.retry_after_s - now_s  # it may have been waited for already
     if hop.policies.cooldown.mode is Mode.ENFORCE:
-        rest_s = hop.of_credential.cooldown.rest_s(trio.current_time())
-    when_s = max(result.retry_after_s or 0.0, rest_s)
-    if when_s:
+        when_s = max(when_s, hop.of_credential.cooldown.rest_s(now_s))
+    if when_s > 0:
         hop.call.come_back_after(when_s)
 
 
