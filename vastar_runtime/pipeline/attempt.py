@@ -118,6 +118,7 @@ class Attempt(_Value):
         begun_at_s: when it had one: from then on the upstream may be blamed. None until then.
         cooldown_round: in which its credential's cooldown let it out, None where it was not asked.
         permits: of the breakers, to be reported when the hop has ended.
+        has_probe: whether a circuit waits for what becomes of it.
         meaning: what it showed, once it has ended.
         took_s: from when it had a place in the pool, once it has ended.
     """
@@ -130,6 +131,7 @@ class Attempt(_Value):
     begun_at_s: float | None = None
     cooldown_round: int | None = None
     permits: list[tuple[Breaker, Permit]] = []
+    has_probe: bool = False
     meaning: Meaning = NO_EVIDENCE
     took_s: float = 0.0
 

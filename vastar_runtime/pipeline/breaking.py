@@ -74,8 +74,10 @@ class BreakerLayer:
                 if mode is Mode.ENFORCE:
                     break
                 continue
-            if permit.transition is not None:
-                _tell(hop, around, breaker, permit.transition)
+            if permit.lease:
+                attempt.has_probe = True
+                if permit.transition is not None:
+                    _tell(hop, around, breaker, permit.transition)
             attempt.permits.append((breaker, permit))
         return around.gates.of(self.name, mode).apply(refusal)
 
@@ -101,17 +103,21 @@ class BreakerLayer:
             hop.of_credential.cooldown.report(
                 attempt.cooldown_round, meaning, now_s, around.random_ratio(), hint_s
             )
+        if attempt.has_probe:
+            self._report_probes(attempt, now_s)
+        hop.shown.append(attempt)
+
+    def _report_probes(self, attempt: Attempt, now_s: float) -> None:
+        hop = attempt.hop
         for held in tuple(attempt.permits):
             if held[1].is_probe:
                 attempt.permits.remove(held)
                 evidence, took_s = _evidence(hop, held[0], attempt)
-                _report(hop, around, held, evidence, now_s, took_s=took_s)
-        hop.shown.append(attempt)
+                _report(hop, self._around, held, evidence, now_s, took_s=took_s)
 
 
-def report_shown(hop: Hop, surroundings: Surroundings) -> None:
+def report_shown(hop: Hop, surroundings: Surroundings, now_s: float) -> None:
     """The hop has ended: the last attempt that showed anything counts, those before it do not."""
-    now_s = trio.current_time()
     last = hop.shown[-1]
     for attempt in hop.shown:
         for held in attempt.permits:

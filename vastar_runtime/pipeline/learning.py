@@ -102,7 +102,8 @@ class LearnedLimitLayer:
         credential.learning.answered(ended.at_s, go, hints, was_throttled=was_throttled)
         if hints:
             credential.ring()
-        if hop.policies.header_learning.mode is _ENFORCE:
+        is_news = credential.is_slowed or credential.learning.rate_ratio < 1
+        if is_news and hop.policies.header_learning.mode is _ENFORCE:
             credential.follow_upstream(ended.at_s)
 
 

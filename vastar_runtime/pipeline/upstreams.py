@@ -105,11 +105,12 @@ class Lease:
         now_s = trio.current_time()
         hop = self._hop(request, now_s)
         hop.begin_use()
+        ended = None
         try:
             ended = await self._layers(hop.policies)(Attempt(hop, 1, call.progress, now_s))
         finally:
             if hop.shown:
-                report_shown(hop, around)
+                report_shown(hop, around, trio.current_time() if ended is None else ended.at_s)
             hop.end_use()
         if ended.result is not None:
             _tell_when(hop, ended.at_s, ended.result)
