@@ -267,11 +267,16 @@ def _connector(upstreams: Upstreams) -> HttpConnector:
 
 
 def _stack(around: Surroundings, first: int = 0) -> Upstreams:
-    """The layers from number `first` on, around the transport."""
-    layer: Layer = TransportLayer(around)
-    for each in reversed(LAYERS[first:]):
-        layer = each(layer, around)
-    return Upstreams(layer, around)
+    """The layers from number `first` on, around the transport, but for those that idle."""
+
+    def composed(idle: frozenset[str]) -> Layer:
+        layer: Layer = TransportLayer(around)
+        for each in reversed(LAYERS[first:]):
+            if each.name not in idle:
+                layer = each(layer, around)
+        return layer
+
+    return Upstreams(composed, around)
 
 
 def _surroundings(policies: Mapping[str, Any]) -> Surroundings:

@@ -51,17 +51,20 @@ class Setting:
     Attributes:
         noisy_per_s: calls/s of the neighbour; 0 is nobody.
         is_slow: the neighbour calls an upstream of its own, too slow for so many.
+        is_claimed: the goal holds here. It is not for a neighbour that overloads itself: then all
+            that it is refused costs CPU too, which no policy shares out.
     """
 
     name: str
     noisy_per_s: float = 0.0
     is_slow: bool = False
+    is_claimed: bool = False
 
 
-ALONE: Final = Setting("alone")
+_ALONE: Final = Setting("alone")
 SETTINGS: Final = (
-    ALONE,
-    Setting("beside 2,500/s", _NOISY_PER_S),
+    _ALONE,
+    Setting("beside 2,500/s", _NOISY_PER_S, is_claimed=True),
     Setting("beside 2,500/s overloaded", _NOISY_PER_S, is_slow=True),
 )
 
@@ -89,11 +92,11 @@ def run(options: Options) -> Report:
         ratio = median(
             [
                 mine.quiet.p99_us / alone.quiet.p99_us
-                for mine, alone in zip(own, outcomes[ALONE.name], strict=True)
+                for mine, alone in zip(own, outcomes[_ALONE.name], strict=True)
             ]
         )
         report.rows += _rows(setting, own, ratio)
-        if setting is not ALONE:
+        if setting.is_claimed:
             text = f"p99 of the quiet tenant {setting.name}, x alone"
             report.claims.append(Claim(text, ratio, WANTED_RATIO, at_most=True))
     return report

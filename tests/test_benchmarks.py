@@ -33,6 +33,7 @@ from vastar_client.wire import (
     Role,
     encode_http_response,
 )
+from vastar_runtime.pipeline.layers import LAYERS
 
 
 def answer(request_id: int, **fields: object) -> bytes:
@@ -255,8 +256,9 @@ async def test_the_pipelines_cost_is_told_layer_by_layer(monkeypatch: pytest.Mon
     chain = ["whole pipeline"]
     while told[chain[-1]]:
         chain.append(told[chain[-1]])
-    layers = ["+ retry", "+ hedging", "+ rate_limit", "+ circuit_breaker"]
-    assert chain[1:] == [*layers, "lease, pool, transport", "no policies"]
+    names = [each.name for each in LAYERS]
+    inner = [f"+ {name}" for name in names[1 : names.index("connection_pool")]]
+    assert chain[1:] == [*inner, "lease, pool, transport", "no policies"]
     whole = {"a whole call, no policies", "a whole call, whole pipeline"}
     others = {"every policy off", "limits at four scopes", "circuit open"}
     assert set(told) == {*chain, *whole, *others}

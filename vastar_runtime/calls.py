@@ -95,14 +95,15 @@ class Call:
             self.deadline = tightened
             self.scope.deadline = tightened.expires_at_s
 
-    def come_back_after(self, retry_after_s: float | None) -> None:
-        """Tell the caller when to come back; None = not known."""
-        self.retry_after_ms = 0 if retry_after_s is None else _whole_ms(retry_after_s)
+    def come_back_after(self, retry_after_s: float) -> None:
+        """Tell the caller not to come back before that; the latest that anybody said holds."""
+        self.retry_after_ms = max(self.retry_after_ms, _whole_ms(retry_after_s))
 
     def refused(self, refused: Refused) -> None:
         """One of our own policies refused something: the answer tells who, and for how long."""
         self.refused_by = f"{refused.policy}:{refused.scope.value}"
-        self.come_back_after(refused.retry_after_s)
+        if refused.retry_after_s is not None:
+            self.come_back_after(refused.retry_after_s)
 
     @property
     def disposition(self) -> Disposition:

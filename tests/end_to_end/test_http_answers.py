@@ -97,7 +97,8 @@ async def test_every_status_is_a_success_with_its_number(status, autojump_clock)
         assert answer.disposition is Disposition.COMPLETED
         # Those that may get better were retried; the last answer, and what it asks for, is told.
         assert answer.attempts == (3 if status in {429, 500, 503} else 1)
-        assert answer.retry_after_ms == (1000 if status in {429, 503} else 0)
+        # After a 429 the credential rests a little longer than it was asked to, by chance.
+        assert answer.retry_after_ms == {429: 1125, 503: 1000}.get(status, 0)
         fields = json_of(answer)
         assert fields["status_code"] == status
         assert fields["success"] is True

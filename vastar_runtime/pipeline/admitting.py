@@ -14,12 +14,10 @@ from vastar_runtime.pipeline.surroundings import Surroundings
 from vastar_runtime.policy.admission import Admitted, Queued
 from vastar_runtime.policy.breaker import Evidence
 from vastar_runtime.policy.classify import Fault
-from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.verdicts import Refused
 
 __all__ = ["AdmissionLayer", "leave"]
 
-_NAME: Final = "bulkhead"
 _SAYS_TOO_MUCH: Final = frozenset({Evidence.FAILURE, Evidence.THROTTLED})
 """5xx and 429, whether or not the request may be tried again. An attempt that timed out says it
 too, but not every silence: a certificate that is not trusted is none of the upstream's load."""
@@ -29,6 +27,7 @@ class AdmissionLayer:
     """Lets a call in, has it wait, or refuses it."""
 
     name = "admission"
+    name_of_policy = "bulkhead"
 
     def __init__(self, inner: Layer, surroundings: Surroundings) -> None:
         self._inner = inner
@@ -37,36 +36,29 @@ class AdmissionLayer:
     async def __call__(self, attempt: Attempt) -> Ended:
         """Enter with the call's first hop."""
         hop = attempt.hop
-        holdings = hop.holdings
-        if holdings.is_in or hop.policies.admission.mode is Mode.OFF:
+        holdings, settings = hop.holdings, hop.policies.admission
+        if holdings.is_in:
             return await self._inner(attempt)
         holdings.is_in = True
-        refused = await self._enter(hop)
-        if refused is not None:
-            return Ended.by_refusal(refused)
-        ended = await self._inner(attempt)
-        if hop.policies.admission.concurrency.adaptive is not None:
-            self._feel(hop, ended)
-        return ended
-
-    async def _enter(self, hop: Hop) -> Refused | None:
-        around, settings = self._around, hop.policies.admission
-        decision = around.machines.admission.try_admit(
-            trio.current_time(), hop.key, hop.call.request.stream, settings
+        decision = self._around.machines.admission.try_admit(
+            attempt.at_s, hop.key, hop.call.request.stream, settings
         )
-        gate = around.gates.of(_NAME, settings.mode)
+        gate = self._around.gates.of(self.name_of_policy, settings.mode)
         if isinstance(decision, Admitted):
             gate.apply(None)
-            hop.holdings.place = decision
-            return None
-        if gate.apply(decision) is None:  # observed only: it goes without a place
+            holdings.place = decision
+        elif gate.apply(decision) is None:  # observed only: it goes without a place
             if isinstance(decision, Queued):
-                around.machines.admission.withdraw(trio.current_time(), decision)
-            return None
-        if isinstance(decision, Refused):
-            return decision
-        await self._wait(hop, decision)
-        return None
+                self._around.machines.admission.withdraw(attempt.at_s, decision)
+        elif isinstance(decision, Refused):
+            return Ended.by_refusal(decision)
+        else:
+            await self._wait(hop, decision)
+            attempt.at_s = trio.current_time()
+        ended = await self._inner(attempt)
+        if settings.concurrency.adaptive is not None:
+            self._feel(hop, ended)
+        return ended
 
     async def _wait(self, hop: Hop, queued: Queued) -> None:
         call, around = hop.call, self._around
@@ -99,4 +91,5 @@ def leave(holdings: Holdings, surroundings: Surroundings) -> None:
     """Give the place of a call back, and let through whom that lets through."""
     if holdings.place is not None:
         woken = surroundings.machines.admission.release(trio.current_time(), holdings.place)
-        surroundings.wake(woken)
+        if woken:
+            surroundings.wake(woken)

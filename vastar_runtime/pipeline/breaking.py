@@ -10,19 +10,21 @@ The time that an attempt takes begins when it has its place in the connection po
 speaks of the tenant's requests, not of the host.
 """
 
+from typing import Final
+
 import trio
 
 from vastar_runtime.logs import get_logger
-from vastar_runtime.pipeline.attempt import NO_EVIDENCE, Attempt, Ended, Hop, Layer, Permits
+from vastar_runtime.pipeline.attempt import NO_EVIDENCE, Attempt, Ended, Hop, Layer
 from vastar_runtime.pipeline.surroundings import Surroundings
 from vastar_runtime.policy.breaker import Breaker, Evidence, Permit, State, Transition
-from vastar_runtime.policy.classify import Meaning
 from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.verdicts import Refused
 
 __all__ = ["BreakerLayer", "report_shown"]
 
 _log = get_logger(__name__)
+_OFF: Final = Mode.OFF
 
 
 class BreakerLayer:
@@ -36,121 +38,116 @@ class BreakerLayer:
 
     async def __call__(self, attempt: Attempt) -> Ended:
         """Ask, go on, and report."""
-        passage = _Passage(attempt, self._around)
-        refused = passage.ask(trio.current_time())
+        policies = attempt.hop.policies
+        refused = None
+        if policies.cooldown.mode is not _OFF:
+            refused = self._ask_cooldown(attempt, policies.cooldown.mode)
+        if refused is None and policies.breaker.mode is not _OFF:
+            refused = self._ask_breakers(attempt, policies.breaker.mode)
         if refused is not None:
+            self._back_out(attempt)
             return Ended.by_refusal(refused)
         try:
             ended = await self._inner(attempt)
         except BaseException:
-            passage.back_out()
+            self._back_out(attempt)
             raise
-        passage.report(ended)
+        self._report(attempt, ended)
         return ended
 
-
-class _Passage:
-    """The permits of one attempt."""
-
-    __slots__ = ("_around", "_attempt", "_permits", "_round")
-
-    def __init__(self, attempt: Attempt, surroundings: Surroundings) -> None:
-        self._attempt = attempt
-        self._around = surroundings
-        self._round: int | None = None
-        self._permits: list[tuple[Breaker, Permit]] = []
-
-    def ask(self, now_s: float) -> Refused | None:
-        """Take what is needed, or nothing where one refuses."""
-        refused = self._ask_cooldown(now_s) or self._ask_breakers(now_s)
-        if refused is not None:
-            self.back_out()
-        return refused
-
-    def _ask_cooldown(self, now_s: float) -> Refused | None:
-        hop = self._attempt.hop
-        mode = hop.policies.cooldown.mode
-        if mode is Mode.OFF:
-            return None
-        round_ = hop.of_credential.cooldown.admit(now_s)
+    def _ask_cooldown(self, attempt: Attempt, mode: Mode) -> Refused | None:
+        round_ = attempt.hop.of_credential.cooldown.admit(attempt.at_s)
         gate = self._around.gates.of("cooldown", mode)
         if isinstance(round_, Refused):
             return gate.apply(round_)
-        self._round = round_
+        attempt.cooldown_round = round_
         gate.apply(None)
         return None
 
-    def _ask_breakers(self, now_s: float) -> Refused | None:
-        hop, around = self._attempt.hop, self._around
-        mode = hop.policies.breaker.mode
-        if mode is Mode.OFF:
-            return None
+    def _ask_breakers(self, attempt: Attempt, mode: Mode) -> Refused | None:
+        hop, around = attempt.hop, self._around
         refusal: Refused | None = None
         for breaker in (hop.of_tenant.breaker, hop.of_origin.breaker):
-            permit = breaker.admit(now_s)
+            permit = breaker.admit(attempt.at_s)
             if isinstance(permit, Refused):
                 refusal = permit
                 if mode is Mode.ENFORCE:
                     break
                 continue
-            if permit.transition is not None:
-                _tell(hop, around, breaker, permit.transition)
-            self._permits.append((breaker, permit))
-        return around.gates.of("circuit_breaker", mode).apply(refusal)
+            if permit.lease:
+                attempt.has_probe = True
+                if permit.transition is not None:
+                    _tell(hop, around, breaker, permit.transition)
+            attempt.permits.append((breaker, permit))
+        return around.gates.of(self.name, mode).apply(refusal)
 
-    def back_out(self) -> None:
-        """Nothing was learned: refused, or cancelled on the way."""
+    def _back_out(self, attempt: Attempt) -> None:
+        """Nothing was learned: refused, or cancelled on the way. All permits come back."""
         now_s = trio.current_time()
-        hop = self._attempt.hop
-        for breaker, permit in self._permits:
-            _report(hop, self._around, Permits(breaker, permit, Evidence.NONE, 0.0), now_s)
-        self._cool(NO_EVIDENCE, None, now_s)
-
-    def report(self, ended: Ended) -> None:
-        """Tell the cooldown and the probes now, and keep the rest until the hop has ended."""
-        attempt = self._attempt
-        hop, meaning, now_s = attempt.hop, ended.meaning, ended.at_s
-        result = ended.result
-        self._cool(meaning, None if result is None else result.retry_after_s, now_s)
-        took_s = 0.0 if attempt.begun_at_s is None else now_s - attempt.begun_at_s
-        of_origin = hop.of_origin.breaker
-        kept = []
-        for breaker, permit in self._permits:
-            if breaker is of_origin:
-                permits = Permits(breaker, permit, meaning.host, 0.0)
-            else:
-                permits = Permits(breaker, permit, meaning.tenant, took_s)
-            if permit.is_probe:
-                _report(hop, self._around, permits, now_s)
-            else:
-                kept.append(permits)
-        attempt.permits = kept
-        hop.shown.append(attempt)
-
-    def _cool(self, meaning: Meaning, hint_s: float | None, now_s: float) -> None:
-        if self._round is not None:
-            self._attempt.hop.of_credential.cooldown.report(
-                self._round, meaning, now_s, self._around.random_ratio(), hint_s
+        permits, attempt.permits = attempt.permits, []
+        for held in permits:
+            _report(attempt.hop, self._around, held, Evidence.NONE, now_s)
+        if attempt.cooldown_round is not None:
+            attempt.hop.of_credential.cooldown.report(
+                attempt.cooldown_round, NO_EVIDENCE, now_s, self._around.random_ratio(), None
             )
 
+    def _report(self, attempt: Attempt, ended: Ended) -> None:
+        """Tell the cooldown and the probes now, and keep the rest until the hop has ended."""
+        hop, around, now_s = attempt.hop, self._around, ended.at_s
+        attempt.meaning = meaning = ended.meaning
+        if attempt.begun_at_s is not None:
+            attempt.took_s = now_s - attempt.begun_at_s
+        if attempt.cooldown_round is not None:
+            hint_s = None if ended.result is None else ended.result.retry_after_s
+            hop.of_credential.cooldown.report(
+                attempt.cooldown_round, meaning, now_s, around.random_ratio(), hint_s
+            )
+        if attempt.has_probe:
+            self._report_probes(attempt, now_s)
+        hop.shown.append(attempt)
 
-def report_shown(hop: Hop, surroundings: Surroundings) -> None:
+    def _report_probes(self, attempt: Attempt, now_s: float) -> None:
+        hop = attempt.hop
+        for held in tuple(attempt.permits):
+            if held[1].is_probe:
+                attempt.permits.remove(held)
+                evidence, took_s = _evidence(hop, held[0], attempt)
+                _report(hop, self._around, held, evidence, now_s, took_s=took_s)
+
+
+def report_shown(hop: Hop, surroundings: Surroundings, now_s: float) -> None:
     """The hop has ended: the last attempt that showed anything counts, those before it do not."""
-    now_s = trio.current_time()
     last = hop.shown[-1]
     for attempt in hop.shown:
-        for permits in attempt.permits:
-            told = permits if attempt is last else permits._replace(evidence=Evidence.NONE)
-            _report(hop, surroundings, told, now_s)
+        for held in attempt.permits:
+            evidence, took_s = Evidence.NONE, 0.0
+            if attempt is last:
+                evidence, took_s = _evidence(hop, held[0], attempt)
+            _report(hop, surroundings, held, evidence, now_s, took_s=took_s)
     hop.shown.clear()
 
 
-def _report(hop: Hop, surroundings: Surroundings, permits: Permits, now_s: float) -> None:
-    transition = permits.breaker.report(
-        permits.permit, permits.evidence, now_s, surroundings.random_ratio(), permits.took_s
-    )
+def _evidence(hop: Hop, breaker: Breaker, attempt: Attempt) -> tuple[Evidence, float]:
+    """What an attempt showed to a breaker, and how long it took as far as that is its concern."""
+    if breaker is hop.of_origin.breaker:
+        return attempt.meaning.host, 0.0
+    return attempt.meaning.tenant, attempt.took_s
+
+
+def _report(
+    hop: Hop,
+    surroundings: Surroundings,
+    held: tuple[Breaker, Permit],
+    evidence: Evidence,
+    now_s: float,
+    *,
+    took_s: float = 0.0,
+) -> None:
+    breaker, permit = held
+    transition = breaker.report(permit, evidence, now_s, surroundings.random_ratio(), took_s)
     if transition is not None:
-        _tell(hop, surroundings, permits.breaker, transition)
+        _tell(hop, surroundings, breaker, transition)
 
 
 def _tell(hop: Hop, surroundings: Surroundings, breaker: Breaker, transition: Transition) -> None:

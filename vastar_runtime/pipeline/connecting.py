@@ -37,7 +37,9 @@ class PoolLayer:
             if progress.queued_us:
                 call.queued_us += progress.queued_us
         attempt.place = place
-        attempt.begun_at_s = trio.current_time()
+        if progress.queued_us is not None:
+            attempt.at_s = trio.current_time()
+        attempt.begun_at_s = attempt.at_s
         call.attempts += 1
         try:
             return await self._inner(attempt)
@@ -59,8 +61,7 @@ class AttemptTimeoutLayer:
     async def __call__(self, attempt: Attempt) -> Ended:
         """Bound the attempt, where a bound is configured."""
         timeout_s = attempt.hop.policies.attempt_timeout_s
-        if timeout_s is None:
-            return await self._inner(attempt)
+        assert timeout_s is not None, "else it is left out of the layers"
         with trio.move_on_after(timeout_s):
             return await self._inner(attempt)
         origin = attempt.hop.request.origin

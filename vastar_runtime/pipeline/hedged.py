@@ -14,7 +14,6 @@ from vastar_runtime.pipeline.attempt import Attempt, Ended, Hop, Layer
 from vastar_runtime.pipeline.surroundings import Surroundings
 from vastar_runtime.policy.classify import Retry
 from vastar_runtime.policy.hedging import HedgeSettings, Hedging
-from vastar_runtime.policy.modes import Mode
 from vastar_runtime.transport.progress import Progress
 
 __all__ = ["HedgingLayer"]
@@ -32,9 +31,6 @@ class HedgingLayer:
     async def __call__(self, attempt: Attempt) -> Ended:
         """The end of the attempt, or of the one beside it."""
         hop = attempt.hop
-        settings = hop.policies.hedging
-        if settings.mode is Mode.OFF:
-            return await self._inner(attempt)
         hedging = hop.of_tenant.hedging
         if hedging is None:
             hedging = hop.of_tenant.hedging = Hedging(self._settings_of(hop))
@@ -50,7 +46,9 @@ class HedgingLayer:
                 with trio.move_on_at(at_s):
                     await race.decided.wait()
                 if not race.decided.is_set() and self._takes(attempt):
-                    race.attempts.append(Attempt(hop, attempt.number, Progress()))
+                    race.attempts.append(
+                        Attempt(hop, attempt.number, Progress(), trio.current_time())
+                    )
                     nursery.start_soon(race.run, race.attempts[-1])
                 await race.decided.wait()
                 nursery.cancel_scope.cancel()

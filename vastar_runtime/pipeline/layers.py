@@ -10,19 +10,24 @@ through `LAYERS` to an upstream. The order is DEFAULTS.md's, and each place has 
    under way and keeps its place, so retries cannot crowd out calls that were let in.
 4. **retry**: outside of all that an attempt pays for, so that each attempt pays for itself.
 5. **hedging**: inside of retry, so that a hedge is part of one attempt and never multiplies them.
-6. **rate_limit**: before the breaker, because it may wait: who has waited asks the circuit as it
-   is then, and a probe's lease is not spent in a line.
-7. **circuit_breaker**: next to the pool, so that what it lets out goes out, and what it refuses
+6. **learned_limit**: what the upstream told of itself; before our own limits, as nothing that is
+   configured here makes it untrue.
+7. **rate_limit**: what is configured. Both before the breaker, because they may wait: who has
+   waited asks the circuit as it is then, and a probe's lease is not spent in a line.
+8. **circuit_breaker**: next to the pool, so that what it lets out goes out, and what it refuses
    costs no connection.
-8. **connection_pool**: waiting for a connection says nothing about the upstream...
-9. **attempt_timeout**: ...so the limit on one attempt begins behind it.
-10. **transport**: the bytes.
+9. **connection_pool**: waiting for a connection says nothing about the upstream...
+10. **attempt_timeout**: ...so the limit on one attempt begins behind it.
+11. **transport**: the bytes.
+
+A layer that has nothing to do for a call, because its policy is off, is left out of its way.
 
 A layer gives an outcome; none raises but for cancellation from outside. To change the order is to
 move a line of `LAYERS`; `DESCRIPTOR` follows it, and the test that asserts it fails.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final, Protocol
 
 from vastar_runtime.calls import Call
@@ -32,6 +37,7 @@ from vastar_runtime.pipeline.attempt import Layer
 from vastar_runtime.pipeline.breaking import BreakerLayer
 from vastar_runtime.pipeline.connecting import AttemptTimeoutLayer, PoolLayer, TransportLayer
 from vastar_runtime.pipeline.hedged import HedgingLayer
+from vastar_runtime.pipeline.learning import LearnedLimitLayer
 from vastar_runtime.pipeline.limiting import RateLimitLayer
 from vastar_runtime.pipeline.retrying import RetryLayer
 from vastar_runtime.pipeline.surroundings import Surroundings
@@ -55,6 +61,7 @@ LAYERS: Final[tuple[NamedLayer, ...]] = (
     AdmissionLayer,
     RetryLayer,
     HedgingLayer,
+    LearnedLimitLayer,
     RateLimitLayer,
     BreakerLayer,
     PoolLayer,
@@ -67,10 +74,16 @@ DESCRIPTOR: Final = ("deadline", "connector", *(each.name for each in LAYERS), "
 
 def compose(surroundings: Surroundings) -> Upstreams:
     """The transport behind all layers."""
+    return Upstreams(partial(_around_transport, surroundings), surroundings)
+
+
+def _around_transport(surroundings: Surroundings, idle: frozenset[str]) -> Layer:
+    """The layers around the transport, but for those that have nothing to do."""
     layer: Layer = TransportLayer(surroundings)
     for around in reversed(LAYERS):
-        layer = around(layer, surroundings)
-    return Upstreams(layer, surroundings)
+        if around.name not in idle:
+            layer = around(layer, surroundings)
+    return layer
 
 
 _DOING: Final[Mapping[Phase, str]] = {

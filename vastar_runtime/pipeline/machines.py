@@ -173,6 +173,11 @@ class OfCredential:
         if self.line is not None:
             self.line.ring()
 
+    @property
+    def is_slowed(self) -> bool:
+        """Whether less than the configured rates holds."""
+        return self.rate_step < RATE_STEPS
+
     def follow_upstream(self, now_s: float) -> None:
         """Let the configured rates follow what the upstream bears, in steps: each costs."""
         step = max(1, math.ceil(self.learning.rate_ratio * RATE_STEPS))

@@ -68,6 +68,7 @@ class CallPolicies:
         origin_limits: of all calls to an origin, whoever makes them.
         attempt_timeout_s: for one attempt, from its connection to response headers; None is off.
         has_limits, has_token_limits: whether any limit of any level is set.
+        idle_layers: the layers that have nothing to do for such a call, by name.
     """
 
     admission: AdmissionSettings = attrs.field(factory=AdmissionSettings)
@@ -84,6 +85,7 @@ class CallPolicies:
     attempt_timeout_s: float | None = None
     has_limits: bool = attrs.field(init=False)
     has_token_limits: bool = attrs.field(init=False)
+    idle_layers: frozenset[str] = attrs.field(init=False)
 
     @has_limits.default
     def _any_limit(self) -> bool:
@@ -92,6 +94,20 @@ class CallPolicies:
     @has_token_limits.default
     def _any_token_limit(self) -> bool:
         return any(each.tokens is not None for each in self.all_limits())
+
+    @idle_layers.default
+    def _off(self) -> frozenset[str]:
+        off = Mode.OFF
+        idle = {
+            "admission": self.admission.mode is off,
+            "retry": self.retry.mode is off,
+            "hedging": self.hedging.mode is off,
+            "learned_limit": self.header_learning.mode is off,
+            "rate_limit": not self.has_limits,
+            "circuit_breaker": self.breaker.mode is off and self.cooldown.mode is off,
+            "attempt_timeout": self.attempt_timeout_s is None,
+        }
+        return frozenset(name for name, is_idle in idle.items() if is_idle)
 
     def all_limits(self) -> tuple[LimitSettings, LimitSettings, LimitSettings, LimitSettings]:
         """The limits that a call meets, the narrowest first."""

@@ -39,8 +39,6 @@ class RetryLayer:
         """The end of the last attempt, or of the last one that went out."""
         hop = attempt.hop
         settings = hop.policies.retry
-        if settings.mode is Mode.OFF:
-            return await self._inner(attempt)
         ended = await self._inner(attempt)
         if ended.meaning.retry is Retry.NEVER:
             if ended.meaning.is_clean:
@@ -59,7 +57,7 @@ class RetryLayer:
                 return ended
             if ended.response is not None:
                 ended.response.abort()
-            attempt = Attempt(hop, attempt.number + 1, hop.call.progress)
+            attempt = Attempt(hop, attempt.number + 1, hop.call.progress, following.at_s)
             ended = following
         return ended
 
@@ -94,8 +92,6 @@ class RetryLayer:
             hop.call.refused(
                 Refused("retry_quota", Scope.TENANT, verdict.retry_after_s, "retries are used up")
             )
-        else:
-            hop.call.come_back_after(verdict.retry_after_s)
         return None
 
     async def _again(self, hop: Hop, attempt: Attempt, ended: Ended, planned: RetryAt) -> Ended:
@@ -105,7 +101,8 @@ class RetryLayer:
         try:
             await self._back_off(hop, ended, planned)
             hop.call.next_attempt()
-            following = await self._inner(Attempt(hop, attempt.number + 1, hop.call.progress))
+            number, now_s = attempt.number + 1, trio.current_time()
+            following = await self._inner(Attempt(hop, number, hop.call.progress, now_s))
             if following.refused is None:
                 meaning = following.meaning
             return following

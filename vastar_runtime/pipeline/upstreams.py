@@ -6,6 +6,7 @@ that its answer may still cost. Each request through it is a hop: it meets the a
 with its own origin.
 """
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
@@ -16,8 +17,11 @@ from vastar_runtime.outcomes import Failure, FailureKind
 from vastar_runtime.pipeline.admitting import leave
 from vastar_runtime.pipeline.attempt import Attempt, Holdings, Hop, Layer
 from vastar_runtime.pipeline.breaking import report_shown
+from vastar_runtime.pipeline.policies import CallPolicies
 from vastar_runtime.pipeline.surroundings import Surroundings
+from vastar_runtime.policy.classify import AttemptResult
 from vastar_runtime.policy.concurrency import Key
+from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.verdicts import Refused
 from vastar_runtime.transport.messages import UpstreamRequest
 from vastar_runtime.transport.response import UpstreamResponse
@@ -36,25 +40,42 @@ _KINDS: Final = {
 
 
 class Upstreams:
-    """The upstreams of a runtime behind its policies."""
+    """The upstreams of a runtime behind its policies.
 
-    def __init__(self, outermost: Layer, surroundings: Surroundings) -> None:
-        self._outermost = outermost
+    Args:
+        compose: the outermost of the layers, but for those of the names given.
+        surroundings: what they stand on.
+    """
+
+    def __init__(
+        self, compose: Callable[[frozenset[str]], Layer], surroundings: Surroundings
+    ) -> None:
+        self._compose = compose
         self._around = surroundings
+        # As many as there are combinations of policies that are off in the configuration.
+        self._composed: dict[frozenset[str], Layer] = {}
 
     def lease(self, call: Call) -> "Lease":
         """A context for the requests of `call`; leaving it gives back all that they hold."""
-        return Lease(call, self._outermost, self._around)
+        return Lease(call, self._layers, self._around)
+
+    def _layers(self, policies: CallPolicies) -> Layer:
+        layers = self._composed.get(policies.idle_layers)
+        if layers is None:
+            layers = self._composed[policies.idle_layers] = self._compose(policies.idle_layers)
+        return layers
 
 
 class Lease:
     """One call's way to its upstreams. A context manager; leaving it never waits."""
 
-    __slots__ = ("_around", "_call", "_holdings", "_outermost")
+    __slots__ = ("_around", "_call", "_holdings", "_layers")
 
-    def __init__(self, call: Call, outermost: Layer, surroundings: Surroundings) -> None:
+    def __init__(
+        self, call: Call, layers: Callable[[CallPolicies], Layer], surroundings: Surroundings
+    ) -> None:
         self._call = call
-        self._outermost = outermost
+        self._layers = layers
         self._around = surroundings
         self._holdings = Holdings()
 
@@ -81,14 +102,18 @@ class Lease:
         """
         call, around = self._call, self._around
         self._settle_tokens()  # of a redirect, whose answer has ended: it holds nothing any more
-        hop = self._hop(request)
+        now_s = trio.current_time()
+        hop = self._hop(request, now_s)
         hop.begin_use()
+        ended = None
         try:
-            ended = await self._outermost(Attempt(hop, 1, call.progress))
+            ended = await self._layers(hop.policies)(Attempt(hop, 1, call.progress, now_s))
         finally:
             if hop.shown:
-                report_shown(hop, around)
+                report_shown(hop, around, trio.current_time() if ended is None else ended.at_s)
             hop.end_use()
+        if ended.result is not None:
+            _tell_when(hop, ended.at_s, ended.result)
         if ended.refused is not None:
             around.meters.refused(ended.refused.policy, ended.refused.scope.value)
             return _refusal(call, ended.refused)
@@ -113,8 +138,8 @@ class Lease:
         if tokens is not None:
             tokens.settle(trio.current_time())
 
-    def _hop(self, request: UpstreamRequest) -> Hop:
-        call, machines, now_s = self._call, self._around.machines, trio.current_time()
+    def _hop(self, request: UpstreamRequest, now_s: float) -> Hop:
+        call, machines = self._call, self._around.machines
         tenant, workspace = call.request.tenant_id, call.request.workspace_id or ""
         origin = call.origin = str(request.origin)
         key = Key(tenant, workspace, origin)
@@ -128,6 +153,17 @@ class Lease:
             machines.tenants_at_origins.get((tenant, origin), now_s),
             machines.credentials.get(key, now_s),
         )
+
+
+def _tell_when(hop: Hop, at_s: float, result: AttemptResult) -> None:
+    """Tell the caller when to come back: as the answer asks, and not while the credential rests."""
+    now_s, when_s = trio.current_time(), 0.0
+    if result.retry_after_s is not None:
+        when_s = at_s + result.retry_after_s - now_s  # it may have been waited for already
+    if hop.policies.cooldown.mode is Mode.ENFORCE:
+        when_s = max(when_s, hop.of_credential.cooldown.rest_s(now_s))
+    if when_s > 0:
+        hop.call.come_back_after(when_s)
 
 
 def _refusal(call: Call, refused: Refused) -> Failure:

@@ -222,6 +222,7 @@ class Admission:
             lane.bulkhead.max_in_runtime = settings.concurrency.max_in_runtime
             for queued in lane.queue:
                 queued.settings = settings_of(queued.key) if settings_of else settings
+                lane.queue.weigh(queued.key[0], queued.settings.tenant_weight)
             lane.queue.unpark_all()
             woken += _let_through(lane, now_s)
         return woken

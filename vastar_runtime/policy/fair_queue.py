@@ -112,6 +112,10 @@ class FairQueue(Generic[Item]):
         _join(leaf)
         return place
 
+    def weigh(self, tenant: str, weight: int) -> None:
+        """A tenant that is in line has so many turns from now on, whatever it came with."""
+        self._root.children[tenant].weight = weight
+
     def remove(self, place: Place[Item]) -> bool:
         """Take `place` out of the line, wherever it is; whether it was still in it."""
         if not place.is_in_line:

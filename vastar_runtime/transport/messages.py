@@ -5,6 +5,7 @@ every call, and these cost a fifth of a frozen attrs class.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -56,7 +57,7 @@ class Origin(NamedTuple):
         return f"[{self.host}]" if ":" in self.host else self.host
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.authority}"
+        return _text_of(self)
 
 
 class BodySource:
@@ -106,6 +107,12 @@ def is_event_stream(headers: Headers) -> bool:
     """Whether these are the headers of a stream of server-sent events (WHATWG)."""
     values = header_values(headers, b"content-type")
     return bool(values) and values[0].partition(b";")[0].strip().lower() == b"text/event-stream"
+
+
+@lru_cache(maxsize=1024)
+def _text_of(origin: Origin) -> str:
+    """Asked for with every call, mostly for one of a few."""
+    return f"{origin.scheme}://{origin.authority}"
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True, kw_only=True):

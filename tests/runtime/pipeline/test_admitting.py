@@ -299,10 +299,11 @@ async def test_a_line_moves_up_when_more_may_go(autojump_clock):
         assert (first.at_s, second.at_s) == (5, 0), "the head of the first let the second in"
 
 
-async def test_a_call_that_got_in_unobserved_is_not_felt(autojump_clock):
-    settings = AdmissionSettings(
-        concurrency=places(max_per_origin=4, adaptive=AimdSettings()), mode=Mode.OFF
-    )
+async def test_a_call_that_only_an_observer_let_in_is_not_felt(autojump_clock):
+    settings = admission(Mode.OBSERVE, max_per_origin=1, adaptive=AimdSettings(least_ratio=0.5))
     async with laid(admission=settings, retry=ONCE) as house:
-        house.plan(answer(503))
-        assert await limit_after(house) == 4
+        house.plan(answer(200, after_s=5.0), answer(503))
+        house.start([])
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await house.ask()).status == 503, "without a place"
+        assert not house.machines.admission._calls.bulkhead._adaptive

@@ -150,7 +150,7 @@ async def test_what_is_inside_and_does_not_use_its_place_gives_it_back(autojump_
             assert attempt.place is not None
             return Ended.by_refusal(Refused("rate_limit", Scope.ORIGIN, None, "no"))
 
-        upstreams = Upstreams(PoolLayer(refuse, house.around), house.around)
+        upstreams = Upstreams(lambda _: PoolLayer(refuse, house.around), house.around)
         with upstreams.lease(make_call()) as lease:
             for _ in range(2):
                 assert isinstance(await lease.request(make_request()), Failure)

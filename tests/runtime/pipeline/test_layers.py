@@ -33,6 +33,7 @@ async def test_the_layers_in_the_order_a_call_meets_them(autojump_clock):
         "admission",
         "retry",
         "hedging",
+        "learned_limit",
         "rate_limit",
         "circuit_breaker",
         "connection_pool",

@@ -55,6 +55,16 @@ async def test_and_one_that_a_rate_limit_refuses(autojump_clock):
         assert got.call.retry_after_ms == 60_000 - 25
 
 
+async def test_what_that_answer_asked_for_and_was_waited_for_is_not_told_again(autojump_clock):
+    """Rule 4. What is told is when the limit lets somebody go."""
+    ten = LimitSettings(RateLimitSettings(1, period_s=10.0, max_waiting=0))
+    async with laid(limits=ten) as house:
+        house.plan(answer(503, b"", LATER))
+        got = await house.ask()
+        assert (got.status, got.at_s, got.refused_by) == (503, 9, "rate_limit:origin")
+        assert got.call.retry_after_ms == 1000
+
+
 async def test_and_so_for_an_error(autojump_clock):
     async with laid(limits=ONE) as house:
         house.plan([Close()])

@@ -145,7 +145,9 @@ async def test_nor_is_anybody_told_of_a_refusal_that_changed_nothing(autojump_cl
     ) as house:
         house.plan(answer(503, b"", "Retry-After: 2"))
         got = await house.ask()
-        assert (got.refused_by, got.call.retry_after_ms) == (None, 0)
+        assert (got.refused_by, got.call.retry_after_ms) == (None, 2000), (
+            "as the answer itself says"
+        )
         assert house.meters.of("gave_up") == [("quota_spent",)]
 
 

@@ -36,6 +36,28 @@ async def test_and_so_does_the_retry_of_another_fault_meanwhile(autojump_clock):
         assert all(8 <= at_s <= 8 * 1.25**2 for at_s in upstream.times[2:])
 
 
+async def test_a_rest_that_begins_in_a_backoff_lengthens_it(autojump_clock):
+    for time_s, status, attempts in ((30, 200, 2), (10, 503, 1)):
+        async with laid() as house:
+            begun_s = trio.current_time()
+            upstream = house.plan(
+                answer(503, b"", "Retry-After: 2"), answer(429, b"", "Retry-After: 10"), answer()
+            )
+            ends = []
+            house.start(ends, time_s=time_s)
+            await trio.sleep(1)
+            assert (await house.ask(time_s=5)).status == 429
+            await trio.sleep(20)
+            [got] = ends
+            assert (got.status, got.call.attempts) == (status, attempts)
+            if attempts == 2:
+                assert upstream.times[2] - begun_s == 1 + 10 * 1.125
+                assert got.call.backoff_us == 12_250_000
+            else:
+                assert got.refused_by == "cooldown:credential"
+                assert got.at_s - begun_s == 2.25, "what does not fit is not waited for"
+
+
 async def test_a_rest_that_does_not_fit_is_not_waited_for(autojump_clock):
     async with laid() as house:
         house.plan(answer(429))

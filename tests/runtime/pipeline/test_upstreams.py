@@ -9,6 +9,8 @@ from vastar_runtime.outcomes import Disposition, Failure, FailureKind
 from vastar_runtime.pipeline import Upstreams
 from vastar_runtime.pipeline.attempt import Attempt, Ended
 from vastar_runtime.policy.concurrency import Key
+from vastar_runtime.policy.modes import Mode
+from vastar_runtime.policy.retry import RetrySettings
 from vastar_runtime.policy.verdicts import Refused, Scope
 from vastar_runtime.transport import UpstreamResponse
 from vastar_runtime.transport.fake import Refuse, Wait
@@ -35,7 +37,7 @@ async def test_a_refusal_tells_who_why_and_for_how_long(policy, scope, autojump_
             return Ended.by_refusal(Refused(policy, scope, 1.2341, "there is no more"))
 
         call = make_call()
-        with Upstreams(refuse, house.around).lease(call) as lease:
+        with Upstreams(lambda _: refuse, house.around).lease(call) as lease:
             failure = await lease.request(make_request())
         words = policy.replace("_", " ")
         assert failure == Failure(
@@ -56,7 +58,7 @@ async def test_one_that_waiting_does_not_help(autojump_clock):
             await trio.lowlevel.checkpoint()
             return Ended.by_refusal(Refused("token_limit", Scope.TENANT, None, "too much"))
 
-        with Upstreams(refuse, house.around).lease(make_call()) as lease:
+        with Upstreams(lambda _: refuse, house.around).lease(make_call()) as lease:
             failure = await lease.request(make_request())
         assert isinstance(failure, Failure)
         assert failure.retry_after_ms == 0
@@ -72,7 +74,7 @@ async def test_a_request_is_the_first_attempt_of_a_hop_of_its_call(autojump_cloc
             return Ended.by_refusal(Refused("queue", Scope.TENANT, None, "no"))
 
         call = make_call(workspace=None)
-        with Upstreams(note, house.around).lease(call) as lease:
+        with Upstreams(lambda _: note, house.around).lease(call) as lease:
             for host in (HOST, "other.test"):
                 await lease.request(make_request(host))
         assert [attempt.number for attempt in seen] == [1, 1]
@@ -120,7 +122,7 @@ async def test_however_it_ends(how, autojump_clock):
                 await trio.lowlevel.checkpoint()
                 raise ZeroDivisionError
 
-            lease = Upstreams(broken, house.around).lease(make_call())
+            lease = Upstreams(lambda _: broken, house.around).lease(make_call())
             with pytest.raises(ZeroDivisionError), lease:
                 await lease.request(make_request())
         assert users(house) == [0, 0, 0]
@@ -141,4 +143,19 @@ async def test_a_lease_without_a_request_holds_nothing(autojump_clock):
     async with laid() as house:
         with house.layers.lease(make_call()) as lease:
             lease.saw(b"nothing is counted")
+            lease.saw_event("nothing is counted")
         assert len(house.machines) == 0
+
+
+async def test_the_caller_is_told_when_to_come_back_whatever_the_policies_do(autojump_clock):
+    """As the answer asks, also where it is not tried again, and not while the credential rests."""
+    for retry in (RetrySettings(mode=Mode.OFF), RetrySettings(attempts=1), RetrySettings()):
+        async with laid(retry=retry) as house:
+            house.plan(answer(500, b"", "Retry-After: 9"))
+            assert (await house.ask(method="POST")).call.retry_after_ms == 9000
+        async with laid(retry=retry) as house:
+            house.plan(answer(429))
+            got = await house.ask(time_s=0.5)
+            resting = await house.ask()
+            assert got.call.retry_after_ms == resting.call.retry_after_ms == 750
+            assert resting.refused_by == "cooldown:credential"

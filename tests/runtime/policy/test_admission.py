@@ -210,6 +210,23 @@ def test_settings_of_a_key_hold_for_it_alone():
     admission.release(0.0, permit)
 
 
+def test_another_weight_holds_for_those_in_line_too():
+    one_place = AdmissionSettings(ConcurrencySettings(max_in_runtime=1))
+    heavy = attrs.evolve(one_place, tenant_weight=3)
+    admission = Admission(one_place)
+    permit = admit(admission, C)
+    for _ in range(4):
+        queue(admission, A)
+        queue(admission, B)
+    assert admission.change(0.0, one_place, lambda key: heavy if key == A else one_place) == []
+    turns = []
+    for _ in range(8):
+        (woken,) = admission.release(0.0, permit)
+        turns.append(woken.key.tenant)
+        permit = woken.permit
+    assert turns == ["a", "a", "a", "b", "a", "b", "b", "b"]
+
+
 def test_adaptive_places_shrink_when_the_upstream_has_too_much_and_come_back():
     feeling = AimdSettings(decrease_ratio=0.5, increase_ratio=0.5, hold_s=1.0)
     settings = AdmissionSettings(ConcurrencySettings(max_per_origin=4, adaptive=feeling))

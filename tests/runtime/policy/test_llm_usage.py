@@ -31,6 +31,10 @@ USER = {"role": "user", "content": "hello"}  # nine bytes of text, the role's to
         ({"messages": [USER], "max_tokens": -5}, LlmRequest(9)),
         ({"messages": [USER], "max_tokens": "many"}, LlmRequest(9)),
         ({"messages": [USER], "max_tokens": 10**12}, LlmRequest(9)),
+        ({"messages": [USER], "max_tokens": -1, "n": 2}, LlmRequest(9, None, 2)),
+        ({"contents": "ab", "generationConfig": {"maxOutputTokens": -1}}, LlmRequest(2)),
+        ({"contents": "ab", "generationConfig": 7, "max_tokens": 5}, LlmRequest(2, 5)),
+        ({"prompt": [True, None, 1.5]}, LlmRequest(8)),
         ({"system": "be kind", "messages": [USER], "max_tokens": 5}, LlmRequest(16, 5)),
         ({"instructions": "abc", "input": "de", "max_output_tokens": 6}, LlmRequest(5, 6)),
         ({"prompt": "é"}, LlmRequest(2)),
@@ -59,6 +63,64 @@ def test_what_is_no_json_counts_as_prompt_from_end_to_end():
     assert read_request(b"\xff\xfe{") == LlmRequest(3)
     deep = b'{"messages":' + b"[" * 100_000
     assert read_request(deep) == LlmRequest(len(deep))
+
+
+MANY = 30_000
+MIB = 1024 * 1024
+
+
+def of_values(count, value=b"1", more=b""):
+    """A prompt of a list; it has one more separator than values that have none themselves."""
+    return b'{"input":[' + b",  ".join([value] * count) + b"]" + more + b"}"
+
+
+def test_more_values_than_can_be_looked_at_count_as_prompt_from_end_to_end():
+    """To look at the values of 16 MiB took seconds, in which every other call stood still."""
+    few = of_values(MANY - 1)
+    assert read_request(few) == LlmRequest(4 * (MANY - 1))
+    for many in (of_values(MANY), of_values(MANY // 2, b"{}"), of_values(MANY // 2, b"[]")):
+        assert read_request(many) == LlmRequest(len(many))
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_the_limits_of_many_values_are_found_where_that_is_cheap(kind):
+    limits = b',"max_tokens":7,"n":2'
+    many = of_values(MANY, more=limits)
+    assert read_request(kind(many)) == LlmRequest(len(many), 7, 2)
+    too_many = of_values(MIB, more=limits)
+    assert read_request(kind(too_many)) == LlmRequest(len(too_many))
+
+
+def test_many_values_that_are_no_json_count_from_end_to_end_too():
+    body = b"," * 100_000
+    assert read_request(body) == LlmRequest(len(body))
+
+
+def with_image(image_bytes, text):
+    """A call as it comes: an image and a text."""
+    message = {"content": [{"image_url": {"url": "A" * image_bytes}}, {"text": text}]}
+    return json.dumps({"messages": [message], "max_tokens": 9}, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("text", ["a b ", "\n", "é", "日本"])
+def test_a_long_body_is_told_apart_where_it_is_images_and_no_long_text(text):
+    """Long texts are slow to read, and there is little to tell apart."""
+    image = with_image(5 * MIB, text * 1000)
+    expected = MEDIA_PROMPT_BYTES + len((text * 1000).encode())
+    assert read_request(image) == LlmRequest(expected, 9)
+    long_text = with_image(0, text * (5 * MIB // len(text.encode())))
+    assert read_request(long_text) == LlmRequest(len(long_text))
+
+
+def test_a_shorter_text_is_read_whatever_is_in_it():
+    assert read_request(with_image(0, "é" * MIB)) == LlmRequest(MEDIA_PROMPT_BYTES + 2 * MIB, 9)
+
+
+def test_no_body_is_read_that_is_longer_than_any_provider_takes():
+    before, after = b'{"messages":[{"source":"', b'"}],"max_tokens":9}'
+    body = before + b"A" * (32 * MIB - len(before + after)) + after
+    assert read_request(body) == LlmRequest(MEDIA_PROMPT_BYTES, 9)
+    assert read_request(body + b" ") == LlmRequest(32 * MIB + 1)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +171,24 @@ def test_answers(answer, expected):
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000])
 def test_an_answer_that_cannot_be_read_says_nothing(body):
     assert read_answer(body) is None
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, bytes.decode])
+def test_a_long_answer_is_read_where_it_has_few_values(kind):
+    """An image is read, what could stop all other calls is not."""
+    usage = b'"usage":{"prompt_tokens":5}}'
+    dense = b'{"data":[' + b"1," * MIB + b"1]," + usage
+    assert read_answer(kind(dense)) == Usage(5, 0, 5)
+    too_dense = b'{"data":[' + b"1," * (2 * MIB) + b"1]," + usage
+    assert read_answer(kind(too_dense)) is None
+    image = b'{"data":"' + b"A" * (5 * MIB) + b'",' + usage
+    assert read_answer(kind(image)) == Usage(5, 0, 5)
+
+
+def test_no_answer_is_read_that_is_longer_than_any():
+    assert (
+        read_answer(b'{"usage":{"prompt_tokens":5}, "data":"' + b"A" * (32 * MIB) + b'"}') is None
+    )
 
 
 def usage_of(*events):
