@@ -49,15 +49,25 @@ class SSELimitError(ValueError):
 class SSEDecoder:
     """The decoder of one stream.
 
+    Args:
+        last_event_id: what an earlier connection to the same stream ended with.
+        max_line_bytes: longest line taken.
+        max_event_bytes: longest event taken.
+
     Attributes:
-        last_event_id: what a reconnecting client would send as Last-Event-ID.
+        last_event_id: what a reconnecting client would send as Last-Event-ID: the last id that
+            a blank line stood behind, since the events that it numbers have been dispatched.
         retry_ms: the reconnection time that the stream last set, None where it set none.
     """
 
     def __init__(
-        self, *, max_line_bytes: int = MAX_LINE_BYTES, max_event_bytes: int = MAX_EVENT_BYTES
+        self,
+        *,
+        last_event_id: str = "",
+        max_line_bytes: int = MAX_LINE_BYTES,
+        max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
-        self.last_event_id = ""
+        self.last_event_id = self._next_event_id = last_event_id
         self.retry_ms: int | None = None
         self._max_line_bytes = max_line_bytes
         self._max_event_bytes = max_event_bytes
@@ -98,6 +108,7 @@ class SSEDecoder:
             raise self._error
         self._line.clear()
         self._reset_event()
+        self._next_event_id = self.last_event_id
 
     def _take(self, data: bytes, events: list[SSEEvent]) -> None:
         if not data:
@@ -142,7 +153,7 @@ class SSEDecoder:
                 self._event_type = value
                 self._check_event()
             case b"id" if b"\0" not in value:
-                self.last_event_id = value.decode("utf-8", "replace")
+                self._next_event_id = value.decode("utf-8", "replace")
             case b"retry" if _DIGITS.fullmatch(value):
                 self.retry_ms = int(value)
             case _:
@@ -155,6 +166,7 @@ class SSEDecoder:
             )
 
     def _dispatch(self, events: list[SSEEvent]) -> None:
+        self.last_event_id = self._next_event_id
         if self._data:
             del self._data[-1:]
             event_type = self._event_type.decode("utf-8", "replace") or "message"

@@ -107,6 +107,21 @@ def test_retry_takes_ascii_digits_only(field, retry_ms):
     assert decoder.retry_ms == retry_ms
 
 
+def test_the_id_to_come_back_with_is_that_of_what_was_dispatched():
+    """Else a reconnecting client would skip the event that was cut short."""
+    decoder = SSEDecoder(last_event_id="1")
+    assert decoder.feed(b"data: a\n\nid: 2\ndata: b\n") == [E("a", id="1")]
+    assert decoder.last_event_id == "1"
+    assert decoder.feed(b"\nid: 3\n") == [E("b", id="2")]
+    assert decoder.last_event_id == "2"
+    assert decoder.feed(b"\n") == [], "an id without data counts at its blank line"
+    assert decoder.last_event_id == "3"
+    decoder.feed(b"id: 4\n")
+    decoder.finish()
+    assert decoder.last_event_id == "3"
+    assert decoder.feed(b"data: c\n\n") == [E("c", id="3")]
+
+
 def test_memoryviews_are_taken():
     assert decode([memoryview(b"data: a\n"), bytearray(b"\n")]) == [E("a")]
 
