@@ -44,6 +44,13 @@ class Reader:
         end = self._unread.find(b"\n") + 1 or len(self._unread)
         return self._take(end)
 
+    async def chunk_size(self) -> int:
+        """Of the next chunk of a body."""
+        line = await self.line()
+        if not line.endswith(b"\n"):
+            raise ClientGoneError
+        return int(line.split(b";")[0], 16)
+
     async def exactly(self, count: int) -> bytes:
         while len(self._unread) < count:
             await self._more()
@@ -117,7 +124,7 @@ class Call:
         if "content-length" in lowered:
             self.body = await self.reader.exactly(int(lowered["content-length"]))
         elif lowered.get("transfer-encoding", "").lower() == "chunked":
-            while size := int((await self.reader.line()).split(b";")[0], 16):
+            while size := await self.reader.chunk_size():
                 self.body += await self.reader.exactly(size)
                 await self.reader.line()
             await self.reader.line()

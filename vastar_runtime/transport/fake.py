@@ -64,7 +64,7 @@ class Serve:
 
 @attrs.frozen
 class Request:
-    """A step: read one request, its head and the body that its content-length tells."""
+    """A step: read one request, its head and its body, counted or in chunks."""
 
 
 @attrs.frozen
@@ -227,10 +227,26 @@ async def _read_request(channel: MemoryChannel, unread: bytes) -> bytes:
     for line in head.lower().split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
         if name == b"content-length":
-            length = int(value)
-            while len(unread) < length:
-                unread += await _receive(channel)
-            unread = unread[length:]
+            unread = await _skip(channel, unread, int(value))
+        elif name == b"transfer-encoding":
+            unread = await _skip_chunks(channel, unread)
+    return unread
+
+
+async def _skip(channel: MemoryChannel, unread: bytes, count: int) -> bytes:
+    while len(unread) < count:
+        unread += await _receive(channel)
+    return unread[count:]
+
+
+async def _skip_chunks(channel: MemoryChannel, unread: bytes) -> bytes:
+    size = 1
+    while size:
+        while b"\r\n" not in unread:
+            unread += await _receive(channel)
+        line, _, unread = unread.partition(b"\r\n")
+        size = int(line, 16)
+        unread = await _skip(channel, unread, size + 2)
     return unread
 
 

@@ -11,11 +11,18 @@ import trio
 import trio.testing
 
 from tests.runtime.transport.conftest import SCOPE, House, make_request
+from tests.support.http_bodies import ScriptedBody
 from tests.support.http_cancel import cancelled_at
 from tests.support.http_proxies import HttpProxy, SocksProxy
 from tests.support.http_tls import Authority
 from tests.support.upstream import Upstream
-from vastar_runtime.transport import Progress, ProxySettings, TlsSettings, TransportSettings
+from vastar_runtime.transport import (
+    Progress,
+    ProxySettings,
+    TlsSettings,
+    TransportError,
+    TransportSettings,
+)
 from vastar_runtime.transport.fake import (
     Close,
     FakeNetwork,
@@ -70,6 +77,33 @@ async def refused_upload(house: House, folder: Path) -> Callable[[], Awaitable[o
     refusal = b"HTTP/1.1 413 X\r\nContent-Length: 0\r\n\r\n"
     house.network.add_host("other.test", Script([Wait(1), Send(refusal), Wait(1), Close()]))
     return lambda: house.fetch(host="other.test", method=b"POST", body=bytes(300_000))
+
+
+async def streamed_upload(house: House, folder: Path) -> Callable[[], Awaitable[object]]:
+    steps = [1.0, bytes(200_000), 1.0, b"end"]
+    return lambda: house.fetch("/echo", method=b"POST", body=ScriptedBody(steps))
+
+
+async def refused_stream(house: House, folder: Path) -> Callable[[], Awaitable[object]]:
+    refusal = b"HTTP/1.1 413 X\r\nContent-Length: 0\r\n\r\n"
+    house.network.add_host("other.test", Script([Wait(1), Send(refusal), Wait(1), Close()]))
+    body = [bytes(50_000), 0.5, bytes(50_000)]
+    return lambda: house.fetch(host="other.test", method=b"POST", body=ScriptedBody(body))
+
+
+async def resent_stream(house: House, folder: Path) -> Callable[[], Awaitable[object]]:
+    house.network.add_host("other.test", Script([Request(), Send(OK), Request(), Close()]))
+    await house.fetch(host="other.test")
+    steps = [b"a", 1.0, b"b"]
+    return lambda: house.fetch(host="other.test", method=b"PUT", body=ScriptedBody(steps, 2))
+
+
+async def failing_stream(house: House, folder: Path) -> Callable[[], Awaitable[object]]:
+    async def call() -> None:
+        with pytest.raises(TransportError):
+            await house.fetch("/echo", method=b"POST", body=ScriptedBody([b"a", 1.0], 2))
+
+    return call
 
 
 async def placed(house: House, folder: Path) -> Callable[[], Awaitable[object]]:
@@ -134,6 +168,13 @@ async def secure_upload(house: House, folder: Path) -> Callable[[], Awaitable[ob
     )
 
 
+async def secure_stream(house: House, folder: Path) -> Callable[[], Awaitable[object]]:
+    tls_house(house, folder)
+    address = {"scheme": "https", "host": "secure.test", "port": 443}
+    steps = [bytes(100_000), 1.0, bytes(100_000)]
+    return lambda: house.fetch("/echo", method=b"POST", body=ScriptedBody(steps), **address)
+
+
 async def connect_proxy(house: House, folder: Path) -> Callable[[], Awaitable[object]]:
     tls_house(house, folder, ProxySettings(all="http://proxy.test:3128"))
     house.network.add_host("proxy.test", Serve(HttpProxy(house.network).handle))
@@ -157,7 +198,12 @@ SCENARIOS: list[Setup] = [
     kept,
     big_upload,
     refused_upload,
+    streamed_upload,
+    refused_stream,
+    resent_stream,
+    failing_stream,
     secure,
+    secure_stream,
     secure_upload,
     connect_proxy,
     socks_proxy,

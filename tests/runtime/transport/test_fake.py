@@ -31,3 +31,17 @@ async def test_a_script_repeats_and_cuts_what_it_sends(nursery: trio.Nursery) ->
     assert len(network.open_channels) == 1
     channel.abort()
     assert network.open_channels == []
+
+
+async def test_a_request_with_a_body_in_chunks_is_read_to_its_end(nursery: trio.Nursery) -> None:
+    network = FakeNetwork(nursery)
+    network.add_host("a.test", Script([Request(), Send(b"ok")], repeat=True))
+    channel = await network.connect((await network.resolve("a.test", 80, tenant="t"))[0])
+    for cut in (1, 1000):
+        wire = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\n\r\n0\r\n0\r\n\r\n"
+        for start in range(0, len(wire), cut):
+            assert not channel.is_readable()
+            await channel.send_buffers([wire[start : start + cut]])
+            await trio.testing.wait_all_tasks_blocked()
+        assert await channel.receive_some() == b"ok"
+    channel.abort()

@@ -1,9 +1,10 @@
-"""How an origin is written."""
+"""How an origin is written, what headers say, and whether a body can be sent again."""
 
 import pytest
 
-from vastar_runtime.transport import Origin
-from vastar_runtime.transport.messages import header_values, is_event_stream
+from tests.support.http_bodies import ScriptedBody
+from vastar_runtime.transport import Body, Origin
+from vastar_runtime.transport.messages import BodySource, header_values, is_event_stream, rewind
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,28 @@ def test_an_event_stream_is_told_by_its_media_type(
 ) -> None:
     headers = [] if content_type is None else [(b"content-type", content_type)]
     assert is_event_stream(headers) is is_one
+
+
+@pytest.mark.parametrize("body", [None, b"", b"abc", [b"a", b"b"], memoryview(b"a")])
+def test_a_body_that_is_here_can_be_sent_again(body: Body) -> None:
+    assert rewind(body)
+
+
+async def test_a_source_is_rewound_where_anything_was_read() -> None:
+    body = ScriptedBody([b"abc", bytes(65536)])
+    assert rewind(body)
+    await body.read_some()
+    assert body.consumed_bytes == 3
+    assert rewind(body)
+    assert body.consumed_bytes == 0
+    assert await body.read_some() == b"abc"
+    await body.read_some()
+    assert not rewind(body)
+
+
+async def test_a_source_says_what_it_leaves_undone() -> None:
+    source = BodySource()
+    with pytest.raises(NotImplementedError):
+        await source.read_some()
+    with pytest.raises(NotImplementedError):
+        source.rewind()

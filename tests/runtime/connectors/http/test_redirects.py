@@ -3,8 +3,10 @@
 import msgspec
 import pytest
 
+from tests.support.http_bodies import ScriptedBody
 from vastar_runtime.connectors.http.redirects import REDIRECTS, redirected
 from vastar_runtime.connectors.http.target import parse_target
+from vastar_runtime.transport import REPLAY_BYTES
 from vastar_runtime.transport.messages import UpstreamRequest
 
 HEADERS = [
@@ -108,3 +110,26 @@ def test_the_old_request_is_left_as_it_was():
     redirected(old, 303, parse_target("http://u:p@i/"))
     assert old.headers == HEADERS
     assert old.body == b"body"
+
+
+@pytest.mark.parametrize("length", [0, 1, REPLAY_BYTES, REPLAY_BYTES + 1])
+@pytest.mark.parametrize("status", sorted(REDIRECTS))
+async def test_a_body_in_pieces_follows_from_its_start_or_not_at_all(status, length):
+    body = ScriptedBody([b"x" * length] if length else [], length)
+    old = request(b"POST", body=body)
+    await body.read_some()
+    made = redirected(old, status, parse_target("http://h.test/b"))
+    if status not in {307, 308}:
+        assert made.body is None
+        assert body.consumed_bytes == length, "left as it is"
+    elif length <= REPLAY_BYTES:
+        assert made.body is body
+        assert body.consumed_bytes == 0
+        assert len(await body.read_some()) == length
+    else:
+        assert made is None
+
+
+async def test_a_body_in_pieces_of_which_nothing_was_read_follows():
+    body = ScriptedBody([b"abc"])
+    assert redirected(request(b"POST", body=body), 308, parse_target("http://i/")).body is body
