@@ -109,6 +109,7 @@ class Runtime:
             meters=self._meters,
             wall_clock_ms=clocks.wall_clock_ms,
             default_timeout_s=config.http.default_timeout_s,
+            stream_timeout_s=config.http.stream_timeout_s,
             max_answer_bytes=MAX_ANSWER_FRAME_BYTES,
         )
         self._limits = SessionLimits(
@@ -171,6 +172,7 @@ class Runtime:
         )
         self._http.configure(_http_settings(new))
         self._dispatcher.default_timeout_s = new.http.default_timeout_s
+        self._dispatcher.stream_timeout_s = new.http.stream_timeout_s
         if self.config.log != new.log:
             logs.reconfigure(new.log.level, new.log.format)
         self.config = taken_up(self.config, new)
@@ -214,23 +216,31 @@ class Runtime:
         finally:
             self._sessions.discard(session)
 
-    async def drain(self, drain_s: float) -> bool:
+    async def drain(self, drain_s: float, stream_drain_s: float | None = None) -> bool:
         """Take no new calls and wait for those in flight.
 
         Args:
-            drain_s: how long to wait.
+            drain_s: how long to wait for calls; those that take longer are cut.
+            stream_drain_s: how long to wait for streams; by default not longer than for calls.
 
         Returns:
-            Whether all of them ended and their answers were sent in that time.
+            Whether all of them ended and their answers were sent in their time.
         """
         self.state.draining = True
+        stream_drain_s = drain_s if stream_drain_s is None else stream_drain_s
+        longest_s = max(drain_s, stream_drain_s)
         for session in tuple(self._sessions):
-            session.go_away(drain_s)
-        with trio.move_on_after(drain_s):
+            session.go_away(drain_s, stream_drain_s)
+        cut_calls = 0
+        with trio.move_on_after(longest_s):
+            with trio.move_on_after(drain_s):
+                await self.state.wait_idle()
+            for session in tuple(self._sessions):
+                cut_calls += session.cut_calls()
             await self.state.wait_idle()
             for session in tuple(self._sessions):
                 await session.wait_quiet()
-            return True
+            return not cut_calls
         return False
 
 
@@ -260,7 +270,13 @@ def refuse_unusable(config: RuntimeConfig, environ: Mapping[str, str]) -> None:
 
 
 def _http_settings(config: RuntimeConfig) -> HttpSettings:
-    return HttpSettings(config.http.max_redirects, config.http.accept_encoding)
+    http = config.http
+    return HttpSettings(
+        max_redirects=http.max_redirects,
+        accept_encoding=http.accept_encoding,
+        header_timeout_s=http.stream_header_timeout_s,
+        idle_timeout_s=http.stream_idle_timeout_s,
+    )
 
 
 def transport_settings(config: RuntimeConfig) -> TransportSettings:

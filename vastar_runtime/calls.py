@@ -17,6 +17,7 @@ from vastar_client.wire.messages import ExecuteRequest
 from vastar_runtime.outcomes import Disposition, FailureKind
 from vastar_runtime.policy.deadline import Deadline
 from vastar_runtime.policy.verdicts import Refused
+from vastar_runtime.streams import AnswerStream, Upload
 from vastar_runtime.transport.progress import Progress
 
 __all__ = ["Call", "Caller"]
@@ -56,6 +57,8 @@ class Call:
         scope: cancelling it ends the call; its deadline follows `deadline`.
         progress: of the attempt under way, or of the last one.
         origin: where it goes (scheme://host:port, no secrets), once known.
+        stream: where its answer goes piece by piece, if its caller asked for that.
+        upload: where the body of its request comes from, if it does not come with it.
         cancelled_as: why the scope was cancelled, when it was not the deadline.
         waiting_for: what one of our own policies makes it wait for now, in words; else empty.
         attempts: requests that were tried on upstreams, over all hops.
@@ -82,6 +85,8 @@ class Call:
     backoff_us: int = 0
     refused_by: str | None = None
     retry_after_ms: int = 0
+    stream: AnswerStream | None = None
+    upload: Upload | None = None
     _reached: Disposition = Disposition.NOT_SENT
 
     def __attrs_post_init__(self) -> None:

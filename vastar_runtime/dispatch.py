@@ -13,11 +13,18 @@ from typing import Final
 import attrs
 import trio
 
-from vastar_client.wire import Disposition, ErrorClass, ExecuteRequest, ExecuteResponse
+from vastar_client.wire import (
+    Disposition,
+    ErrorClass,
+    ExecuteRequest,
+    ExecuteResponse,
+    PayloadFormat,
+    StreamEnd,
+)
 from vastar_runtime.calls import Call, Caller
 from vastar_runtime.logs import call_context, get_logger
 from vastar_runtime.metrics import Meters
-from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply
+from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply, Streamed
 from vastar_runtime.pipeline import Pipeline
 from vastar_runtime.policy.deadline import Deadline
 
@@ -73,6 +80,7 @@ class Dispatcher:
         meters: where calls are counted.
         wall_clock_ms: milliseconds since the Unix epoch; an argument so that tests can turn it.
         default_timeout_s: for calls that name no limit of their own; may change under way.
+        stream_timeout_s: the same for streams, from their first byte to their last.
         max_answer_bytes: longest answer frame, as the length prefix counts.
     """
 
@@ -80,6 +88,7 @@ class Dispatcher:
     meters: Meters
     wall_clock_ms: Callable[[], float]
     default_timeout_s: float
+    stream_timeout_s: float
     max_answer_bytes: int
 
     def accept(self, request: ExecuteRequest, caller: Caller) -> Call:
@@ -88,12 +97,12 @@ class Dispatcher:
             trio.current_time(),
             self.wall_clock_ms(),
             request.deadline_at_ms,
-            self.default_timeout_s,
+            self.stream_timeout_s if request.stream else self.default_timeout_s,
         )
         return Call(request, caller, deadline, self.max_answer_bytes)
 
-    async def serve(self, call: Call) -> ExecuteResponse:
-        """The answer to `call`. Raises nothing but cancellation."""
+    async def serve(self, call: Call) -> ExecuteResponse | StreamEnd:
+        """The answer to `call`, or the end of its stream. Raises nothing but cancellation."""
         arrived_at_s = trio.current_time()
         request = call.request
         with call_context(
@@ -108,9 +117,10 @@ class Dispatcher:
                 duration_us = int((trio.current_time() - arrived_at_s) * 1_000_000)
                 _log_call(call, outcome, duration_us)
                 self._count(call, outcome, duration_us)
-        return _answer(call, outcome, duration_us)
+        answer = _answer(call, outcome, duration_us)
+        return answer if call.stream is None else _end_of(answer, call, outcome)
 
-    def refuse(self, request: ExecuteRequest, failure: Failure) -> ExecuteResponse:
+    def refuse(self, request: ExecuteRequest, failure: Failure) -> ExecuteResponse | StreamEnd:
         """The answer to a request that is not begun at all."""
         error_class = ERROR_CLASSES[failure.kind]
         self.meters.call_ended(
@@ -122,6 +132,14 @@ class Dispatcher:
             first_byte_s=None,
             attempts=0,
         )
+        if request.stream:
+            return StreamEnd(
+                request_id=request.request_id,
+                error_class=error_class,
+                error_message=failure.message,
+                retry_after_ms=failure.retry_after_ms,
+                disposition=Disposition.NOT_SENT,
+            )
         return ExecuteResponse(
             request_id=request.request_id,
             error_class=error_class,
@@ -146,7 +164,11 @@ class Dispatcher:
 
     async def _run(self, call: Call) -> Outcome:
         try:
-            return await self.pipeline.run(call)
+            outcome = await self.pipeline.run(call)
+            if isinstance(outcome, Reply) and call.stream is not None:
+                name = call.request.connector_name
+                words = f"connector {name} does not stream: send the call without `stream`"
+                outcome = Failure(FailureKind.INVALID_REQUEST, words)
         except Exception:  # noqa: BLE001 - a bug in a connector must end its own call only
             _log.exception("internal error", request_id=call.request.request_id)
             return Failure(FailureKind.INTERNAL, "internal error")
@@ -158,13 +180,14 @@ class Dispatcher:
             if cancelled is not None:
                 raise cancelled from None
             return Failure(FailureKind.INTERNAL, "internal error")
+        return outcome
 
 
 def _ended_by(call: Call, outcome: Outcome | None) -> str:
     """Who ended a call, as metrics and the log name it."""
     if outcome is None:
         return "caller"
-    if isinstance(outcome, Reply):
+    if not isinstance(outcome, Failure):
         return "upstream" if call.origin else "runtime"
     if outcome.kind is FailureKind.TIMEOUT and call.deadline.has_passed(trio.current_time()):
         return "deadline"
@@ -180,15 +203,33 @@ def _class_and_disposition(call: Call, outcome: Outcome | None) -> tuple[str, st
     return _SUCCESS, _COMPLETED
 
 
+def _end_of(answer: ExecuteResponse, call: Call, outcome: Outcome) -> StreamEnd:
+    """What an answer says of its call, as the end of a stream."""
+    assert call.stream is not None
+    return StreamEnd(
+        request_id=answer.request_id,
+        error_class=answer.error_class,
+        error_message=answer.error_message,
+        duration_us=answer.duration_us,
+        retry_after_ms=answer.retry_after_ms,
+        disposition=answer.disposition,
+        attempts=answer.attempts,
+        trailers=outcome.trailers if isinstance(outcome, Streamed) else None,
+        total_bytes=call.stream.total_bytes,
+    )
+
+
 def _answer(call: Call, outcome: Outcome, duration_us: int) -> ExecuteResponse:
-    if isinstance(outcome, Reply):
+    if not isinstance(outcome, Failure):
         return ExecuteResponse(
             request_id=call.request.request_id,
-            payload=outcome.payload,
+            payload=outcome.payload if isinstance(outcome, Reply) else None,
             duration_us=duration_us,
             disposition=Disposition.COMPLETED,
             attempts=call.attempts,
-            payload_format=outcome.payload_format,
+            payload_format=(
+                outcome.payload_format if isinstance(outcome, Reply) else PayloadFormat.JSON
+            ),
             retry_after_ms=call.retry_after_ms,
             refused_by=call.refused_by,
             queued_us=call.queued_us,

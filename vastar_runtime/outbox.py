@@ -23,6 +23,7 @@ from vastar_client.wire import (
     FrameTooLongError,
     LocalProtocolError,
     Message,
+    StreamChunk,
 )
 from vastar_client.wire.codec import buffers_bytes
 from vastar_client.wire.messages import Buffer
@@ -177,7 +178,11 @@ class Outbox:
 
 def _weight_bytes(message: Message) -> int:
     """About what `message` holds in memory while it waits."""
-    payload = message.payload if isinstance(message, ExecuteResponse) else None
+    payload: Buffer | Sequence[Buffer] | None = None
+    if isinstance(message, ExecuteResponse):
+        payload = message.payload
+    elif isinstance(message, StreamChunk):
+        payload = message.data
     if payload is None:
         return _MESSAGE_OVERHEAD_BYTES
     if isinstance(payload, (list, tuple)):

@@ -14,7 +14,7 @@ import msgspec
 from vastar_client.wire.enums import Disposition, PayloadFormat
 from vastar_client.wire.messages import Buffer
 
-__all__ = ["Disposition", "Failure", "FailureKind", "Outcome", "Reply", "too_large"]
+__all__ = ["Disposition", "Failure", "FailureKind", "Outcome", "Reply", "Streamed", "too_large"]
 
 
 class FailureKind(Enum):
@@ -84,7 +84,19 @@ class Failure(msgspec.Struct, frozen=True):
     disposition: Disposition | None = None
 
 
-Outcome: TypeAlias = Reply | Failure
+class Streamed(msgspec.Struct, frozen=True):
+    """The answer has gone to the caller piece by piece, to its end.
+
+    Attributes:
+        status_code: the upstream's own status, for the log line.
+        trailers: that came behind the body.
+    """
+
+    status_code: int
+    trailers: Sequence[tuple[str, str]] = ()
+
+
+Outcome: TypeAlias = Reply | Streamed | Failure
 
 
 def too_large(limit_bytes: int) -> Failure:

@@ -126,7 +126,7 @@ async def serve_listeners(
                     accepting.cancel()
             for listener in listeners:
                 listener.socket.close()
-            await _drain(runtime, runtime.config.server.drain_s, stop)
+            await _drain(runtime, stop)
             nursery.cancel_scope.cancel()
     return stop.ending
 
@@ -163,11 +163,11 @@ async def _reload_on(hangups: AsyncIterator[int], runtime: Runtime) -> None:
             _log.error("the new configuration is refused, the old one holds", problems=problems)
 
 
-async def _drain(runtime: Runtime, drain_s: float, stop: _Stop) -> None:
-    in_flight = runtime.state.calls_in_flight
+async def _drain(runtime: Runtime, stop: _Stop) -> None:
+    in_flight, drain_s = runtime.state.calls_in_flight, runtime.config.server.drain_s
     _log.info("draining", in_flight=in_flight, drain_s=drain_s)
     notify("STOPPING=1")
-    if not await runtime.drain(drain_s):
+    if not await runtime.drain(drain_s, runtime.config.server.stream_drain_s):
         stop.ending = Ending.DRAIN_TIME_OVER
         _log.warning("the drain time is over", cut_calls=runtime.state.calls_in_flight)
 

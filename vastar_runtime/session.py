@@ -30,13 +30,17 @@ from vastar_client.wire import (
     Goaway,
     HealthCheck,
     HealthResponse,
+    KeepAlive,
     Message,
     Phase,
     RemoteProtocolError,
+    RequestChunk,
     Role,
     Signal,
-    StreamEnd,
 )
+from vastar_client.wire.codec import one_buffer
+from vastar_client.wire.limits import INITIAL_CONNECTION_WINDOW_BYTES, KEEP_ALIVE_INTERVAL_S
+from vastar_client.wire.windows import ReceiveWindow
 from vastar_runtime._version import __version__
 from vastar_runtime.calls import Call, Caller
 from vastar_runtime.dispatch import Dispatcher
@@ -44,6 +48,7 @@ from vastar_runtime.logs import get_logger
 from vastar_runtime.outbox import CallerNotReadingError, Outbox
 from vastar_runtime.outcomes import Failure, FailureKind
 from vastar_runtime.runtime_state import RuntimeState
+from vastar_runtime.streams import AnswerStream, ConnectionCredit, Upload
 from vastar_runtime.transport.channel import Channel
 from vastar_runtime.transport.errors import ChannelStalled
 
@@ -108,6 +113,11 @@ class Session:
         )
         # Two unary calls of one connection may share an id: each id has its calls.
         self._calls: dict[int, list[Call]] = {}
+        self._answer_credit = ConnectionCredit()
+        self._upload_window = ReceiveWindow(INITIAL_CONNECTION_WINDOW_BYTES)
+        self._streams: dict[int, AnswerStream] = {}
+        self._uploads: dict[int, Upload] = {}
+        self._is_keeping_alive = False
         self._in_flight = 0
         self._call_ended = trio.Event()
         self._watching = False
@@ -146,20 +156,21 @@ class Session:
                     await trio.lowlevel.checkpoint()
                 try:
                     event = self._connection.next_event()
+                    if event is NEED_DATA:
+                        if not await self._receive():
+                            return True
+                    elif event is END_OF_STREAM:
+                        self._abort_uploads()
+                        return True
+                    elif isinstance(event, ExecuteRequest):
+                        await self._begin(event)
+                    else:
+                        self._handle(event)
                 except RemoteProtocolError as error:
                     self._refuse_frame(error)
                     if error.closes:
+                        self._abort_uploads()
                         return True
-                    continue
-                if event is NEED_DATA:
-                    if not await self._receive():
-                        return True
-                elif event is END_OF_STREAM:
-                    return True
-                elif isinstance(event, ExecuteRequest):
-                    await self._begin(event)
-                else:
-                    self._handle(event)
         except (trio.BrokenResourceError, CallerNotReadingError) as error:
             _log.info("caller cut off", connection=self._caller.connection_id, reason=str(error))
             return False
@@ -199,13 +210,14 @@ class Session:
         failure = self._why_not(request)
         if failure is None:
             call = self._dispatcher.accept(request, self._caller)
+            self._open_streams(call)
             self._calls.setdefault(request.request_id, []).append(call)
             self._in_flight += 1
             self._state.call_begins()
             assert self._nursery is not None
             self._nursery.start_soon(self._serve, call)
         else:
-            self._outbox.put_at_once(_final(request, self._dispatcher.refuse(request, failure)))
+            self._outbox.put_at_once(self._dispatcher.refuse(request, failure))
 
     def _why_not(self, request: ExecuteRequest) -> Failure | None:
         """Why `request` is not begun at all, if so."""
@@ -224,11 +236,15 @@ class Session:
                     f"{name} of {len(text)} characters: at most {_MAX_ID_CHARACTERS}",
                 )
         if request.stream or request.body_follows:
-            return Failure(
-                FailureKind.INVALID_REQUEST,
-                "streams are not served by this version: send the call without `stream` and "
-                "`body_follows`",
-            )
+            if not request.request_id:
+                return Failure(
+                    FailureKind.INVALID_REQUEST, "a stream needs a request_id other than 0"
+                )
+            if request.request_id in self._calls:
+                return Failure(
+                    FailureKind.INVALID_REQUEST,
+                    f"request_id {request.request_id} is in flight: a stream needs one of its own",
+                )
         if self._in_flight >= self._limits.max_in_flight:
             return Failure(
                 FailureKind.OVERLOADED,
@@ -238,10 +254,50 @@ class Session:
             )
         return None
 
+    def _open_streams(self, call: Call) -> None:
+        """Give the call what it streams through, if it does."""
+        request_id = call.request.request_id
+        if call.request.stream:
+            call.stream = AnswerStream(request_id, self._answer_credit, self._outbox.put)
+            self._streams[request_id] = call.stream
+            if not self._is_keeping_alive:
+                self._is_keeping_alive = True
+                assert self._nursery is not None
+                self._nursery.start_soon(self._keep_alive)
+        if call.request.body_follows:
+            call.upload = Upload(request_id, self._outbox.put_at_once)
+            self._uploads[request_id] = call.upload
+
+    def _close_streams(self, call: Call) -> None:
+        """Its final frame is on its way: credit and chunks that still come are for nobody."""
+        if call.stream is not None:
+            del self._streams[call.request.request_id]
+        if call.upload is not None:
+            del self._uploads[call.request.request_id]
+
+    async def _keep_alive(self) -> None:
+        """Say a word on each stream that has been silent for long, while there are streams."""
+        try:
+            while self._streams:
+                now_s = trio.current_time()
+                for request_id, stream in self._streams.items():
+                    if now_s >= stream.last_sent_at_s + KEEP_ALIVE_INTERVAL_S:
+                        stream.last_sent_at_s = now_s
+                        self._outbox.put_at_once(KeepAlive(request_id))
+                first_s = min(stream.last_sent_at_s for stream in self._streams.values())
+                await trio.sleep_until(first_s + KEEP_ALIVE_INTERVAL_S)
+        except CallerNotReadingError:
+            return  # the reader, or the writer, meets the same
+        finally:
+            self._is_keeping_alive = False
+
     async def _serve(self, call: Call) -> None:
         """The life of one call. No exception leaves it but cancellation."""
         try:
-            answer = await self._dispatcher.serve(call)
+            try:
+                answer = await self._dispatcher.serve(call)
+            finally:
+                self._close_streams(call)
             await self._outbox.put(answer)
         finally:
             calls = self._calls[call.request.request_id]
@@ -256,8 +312,10 @@ class Session:
     # --- other frames -------------------------------------------------------------------------
 
     def _handle(self, frame: Message | Signal) -> None:
-        """Do what a frame that begins no call asks. A RequestChunk of no call is discarded."""
+        """Do what a frame that begins no call asks."""
         match frame:
+            case RequestChunk():
+                self._receive_chunk(frame)
             case Cancel():
                 self._cancel(frame)
             case HealthCheck() | Authenticate():
@@ -280,18 +338,50 @@ class Session:
             )
         )
 
+    def _receive_chunk(self, chunk: RequestChunk) -> None:
+        """Hand a piece of a request body to its call; one of no call is discarded.
+
+        The connection's credit comes back at once: it is for what is on its way, and a call that
+        takes nothing shall not stop the others. It rides on a frame of the stream, as one without
+        an id is for connections that speak of requests.
+        """
+        data_bytes = len(one_buffer(chunk.data))
+        self._upload_window.received(data_bytes)
+        grant_bytes = self._upload_window.consumed(data_bytes)
+        if grant_bytes:
+            self._outbox.put_at_once(
+                CreditUpdate(connection_bytes=grant_bytes, request_id=chunk.request_id)
+            )
+        upload = self._uploads.get(chunk.request_id)
+        if upload is not None:
+            upload.put(chunk)
+
+    def _abort_uploads(self) -> None:
+        """The caller will send no more."""
+        for upload in self._uploads.values():
+            if not upload.has_ended:
+                upload.abort("the caller ended the connection before the end of the request body")
+
     def _credit_update(self, frame: CreditUpdate) -> None:
-        """Answer a credit of the connection with what it may have in flight; streams: none."""
-        if not frame.request_id:
+        """Take credit for answers; tell what the connection may have in flight where it asks."""
+        if frame.connection_bytes:
+            self._answer_credit.grant(frame.connection_bytes)
+        if frame.request_id:
+            stream = self._streams.get(frame.request_id)
+            if stream is not None and frame.credit_delta:
+                stream.grant(frame.credit_delta)
+        elif not frame.connection_bytes:
             self._outbox.put_at_once(CreditUpdate(total_credits=self._available_credits()))
 
     def _available_credits(self) -> int:
         return max(0, self._limits.max_in_flight - self._in_flight)
 
-    def go_away(self, drain_s: float) -> None:
-        """Tell a caller that speaks credits that the runtime is leaving."""
+    def go_away(self, drain_s: float, stream_drain_s: float) -> None:
+        """Tell a caller that speaks credits that the runtime is leaving, and when."""
         if self._connection.phase is not Phase.CREDITED:
             return
+        if self._streams:
+            drain_s = max(drain_s, stream_drain_s)
         with suppress(CallerNotReadingError):
             self._outbox.put_at_once(Goaway(reason="draining", drain_ms=int(drain_s * 1000)))
 
@@ -342,19 +432,13 @@ class Session:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
 
+    def cut_calls(self) -> int:
+        """End the calls that are no streams: their time is over; how many there were."""
+        calls = [call for calls in self._calls.values() for call in calls if call.stream is None]
+        for call in calls:
+            call.cancel(FailureKind.DRAINING)
+        return len(calls)
+
     async def wait_quiet(self) -> None:
         """Return when no answer of this connection waits to be sent."""
         await self._outbox.wait_empty()
-
-
-def _final(request: ExecuteRequest, answer: ExecuteResponse) -> Message:
-    """`answer` as the final frame of the kind that the caller expects."""
-    if not request.stream:
-        return answer
-    return StreamEnd(
-        request_id=answer.request_id,
-        error_class=answer.error_class,
-        error_message=answer.error_message,
-        disposition=answer.disposition,
-        retry_after_ms=answer.retry_after_ms,
-    )

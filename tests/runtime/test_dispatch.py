@@ -30,6 +30,7 @@ def dispatcher(script: Script) -> Dispatcher:
         meters=Meters(("test",)),
         wall_clock_ms=lambda: WALL_START_MS + trio.current_time() * 1000,
         default_timeout_s=30.0,
+        stream_timeout_s=600.0,
         max_answer_bytes=10_000,
     )
 

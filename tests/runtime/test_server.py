@@ -154,6 +154,8 @@ async def test_the_drain_time_is_kept(tmp_path):
         caller = await running.connect()
         await _slow_call(caller, upstream, 1, LONG_MS)
         running.signal(signal.SIGTERM)
+        cut = answer(await caller.receive())
+        assert (cut.error_class, cut.request_id) == (ErrorClass.TRANSIENT, 1)
         assert await caller.receive() is END_OF_STREAM
         await caller.close()
     assert running.endings == [server.Ending.DRAIN_TIME_OVER]

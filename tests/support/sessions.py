@@ -144,6 +144,7 @@ async def session_with(
         meters=Meters(("test",)),
         wall_clock_ms=lambda: WALL_START_MS + (trio.current_time() - started_at_s) * 1000,
         default_timeout_s=default_timeout_s,
+        stream_timeout_s=600.0,
         max_answer_bytes=session_limits.max_answer_frame_bytes,
     )
     ours, theirs = streams()

@@ -22,9 +22,13 @@ _APPLIED_KEYS: Final = frozenset(
         ("http", "accept_encoding"),
         ("http", "default_timeout_s"),
         ("http", "max_redirects"),
+        ("http", "stream_header_timeout_s"),
+        ("http", "stream_idle_timeout_s"),
+        ("http", "stream_timeout_s"),
         ("log", "format"),
         ("log", "level"),
         ("server", "drain_s"),
+        ("server", "stream_drain_s"),
     }
 )
 """What is looked up for each call or when it is used; everything else is built into sockets, pools

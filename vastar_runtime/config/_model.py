@@ -63,6 +63,9 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: Annotated[
         float, Meta(ge=0, le=_HOUR_S, description="time that calls in flight get at shutdown")
     ] = 30.0
+    stream_drain_s: Annotated[
+        float, Meta(ge=0, le=_HOUR_S, description="time that streams get at shutdown")
+    ] = 600.0
     max_request_frame_bytes: Annotated[
         int, Meta(ge=65_536, le=_MAX_BYTES, description="longest request frame accepted")
     ] = limits.MAX_REQUEST_FRAME_BYTES
@@ -132,6 +135,18 @@ class HttpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(ge=0.001, le=_HOUR_S, description="total time of a call that names no deadline"),
     ] = 30.0
+    stream_timeout_s: Annotated[
+        float,
+        Meta(
+            ge=0.001, le=24 * _HOUR_S, description="total time of a stream that names no deadline"
+        ),
+    ] = 600.0
+    stream_header_timeout_s: Annotated[
+        float, Meta(ge=0.001, le=_HOUR_S, description="time until the head of a streamed answer")
+    ] = 60.0
+    stream_idle_timeout_s: Annotated[
+        float, Meta(ge=0.001, le=_HOUR_S, description="silence within a streamed answer's body")
+    ] = 300.0
     connect_timeout_s: Annotated[
         float, Meta(ge=0.001, le=_HOUR_S, description="time for lookup, connect and TLS")
     ] = 5.0

@@ -14,6 +14,7 @@ from vastar_runtime.pipeline.attempt import Attempt, Ended, Hop, Layer
 from vastar_runtime.pipeline.surroundings import Surroundings
 from vastar_runtime.policy.classify import Retry
 from vastar_runtime.policy.hedging import HedgeSettings, Hedging
+from vastar_runtime.transport.messages import BodySource
 from vastar_runtime.transport.progress import Progress
 
 __all__ = ["HedgingLayer"]
@@ -35,7 +36,10 @@ class HedgingLayer:
         if hedging is None:
             hedging = hop.of_tenant.hedging = Hedging(self._settings_of(hop))
         at_s = None
-        if attempt.number == 1:  # a retry has waited long enough, and is paid for elsewhere
+        is_whole = not isinstance(hop.request.body, BodySource)  # two cannot read one source
+        if (
+            attempt.number == 1 and is_whole
+        ):  # a retry has waited long enough, and is paid for elsewhere
             at_s = hedging.plan(hop.method, trio.current_time(), hop.call.deadline.expires_at_s)
         if at_s is None or hedging.budget < 1:
             return await self._inner(attempt)

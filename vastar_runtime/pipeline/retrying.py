@@ -17,6 +17,7 @@ from vastar_runtime.policy.classify import Retry
 from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.retry import Reason, RetryAt
 from vastar_runtime.policy.verdicts import Refused, Scope
+from vastar_runtime.transport.messages import rewind
 
 __all__ = ["RetryLayer"]
 
@@ -65,6 +66,10 @@ class RetryLayer:
         """When to try again; None where not."""
         policies, around = hop.policies, self._around
         if ended.result is None:
+            return None
+        if not rewind(hop.request.body):
+            # More of it has gone by than was kept: it can be sent once only.
+            around.meters.gave_up(Reason.NOT_RETRYABLE.value)
             return None
         now_s, rest_s = trio.current_time(), 0.0
         if policies.cooldown.mode is Mode.ENFORCE:

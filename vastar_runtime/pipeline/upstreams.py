@@ -122,6 +122,11 @@ class Lease:
         assert ended.response is not None, "an attempt ends with a response, an error or a refusal"
         return ended.response
 
+    @property
+    def wants_events(self) -> bool:
+        """Whether somebody counts what the events of the answer's stream say."""
+        return self._holdings.tokens is not None
+
     def saw(self, data: bytes) -> None:
         """A piece of the answer's body, decoded, was read: it may tell what the call has cost."""
         if self._holdings.tokens is not None:

@@ -19,7 +19,7 @@ from vastar_runtime.transport.errors import BodyTooLarge, TransportError
 from vastar_runtime.transport.messages import header_values, is_event_stream
 from vastar_runtime.transport.response import UpstreamResponse
 
-__all__ = ["AnswerTooLarge", "Witness", "collect", "discard"]
+__all__ = ["AnswerTooLarge", "Turns", "Witness", "collect", "content_decoder", "discard"]
 
 _DISCARDED_BYTES: Final = 64 * 1024
 _DISCARD_S: Final = 0.1
@@ -77,7 +77,7 @@ async def collect(
         BadContent: it does not decode.
         TransportError: it did not arrive whole.
     """
-    decoder = _decoder(response) if decode_content else None
+    decoder = content_decoder(response) if decode_content else None
     is_events = is_event_stream(response.headers)
     body = await _read_body(call, response, decoder, witness, is_events=is_events)
     headers: list[tuple[bytes, bytes]] = response.headers
@@ -102,7 +102,7 @@ async def _read_body(
     is_events: bool,
 ) -> list[bytes]:
     limit_bytes = call.max_answer_bytes
-    turns = _Turns()
+    turns = Turns()
     done = _DoneDetector(turns, witness) if is_events else None
     pieces: list[bytes] = []
     total_bytes = 0
@@ -127,7 +127,7 @@ async def _read_body(
     return pieces
 
 
-class _Turns:
+class Turns:
     """Lets the other tasks run, and the deadline strike, once per so much work."""
 
     def __init__(self) -> None:
@@ -153,7 +153,7 @@ async def _await_end(response: UpstreamResponse) -> None:
 class _DoneDetector:
     """Looks for the `[DONE]` event with which OpenAI-shaped streams end."""
 
-    def __init__(self, turns: _Turns, witness: Witness) -> None:
+    def __init__(self, turns: Turns, witness: Witness) -> None:
         self._events: SSEDecoder | None = SSEDecoder()
         self._turns = turns
         self._witness = witness
@@ -181,7 +181,8 @@ class _DoneDetector:
         return False
 
 
-def _decoder(response: UpstreamResponse) -> ContentDecoder | None:
+def content_decoder(response: UpstreamResponse) -> ContentDecoder | None:
+    """What undoes the Content-Encoding of `response`, where it has one that is known."""
     values = header_values(response.headers, b"content-encoding")
     if not values:
         return None

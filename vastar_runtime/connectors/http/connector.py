@@ -10,9 +10,10 @@ does: the answer comes at the stream's end, or as soon as a `[DONE]` event arriv
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 import attrs
+import trio
 
 from vastar_client.wire import LocalProtocolError, PayloadFormat, ResponseFormat
 from vastar_client.wire.codec import buffers_bytes, one_buffer
@@ -20,26 +21,27 @@ from vastar_runtime.calls import Call
 from vastar_runtime.connectors.http.answer import HttpAnswer
 from vastar_runtime.connectors.http.collecting import (
     AnswerTooLarge,
-    Witness,
     collect,
     discard,
 )
 from vastar_runtime.connectors.http.decoding import BadContent
 from vastar_runtime.connectors.http.errors import InvalidCall
-from vastar_runtime.connectors.http.headers import encode_headers, has_header
+from vastar_runtime.connectors.http.headers import declared_bytes, encode_headers, has_header
 from vastar_runtime.connectors.http.payload import HttpCall, parse_payload
 from vastar_runtime.connectors.http.redirects import REDIRECTS, redirected
+from vastar_runtime.connectors.http.relaying import Listener, relay
 from vastar_runtime.connectors.http.target import Target, parse_target, resolve_location
 from vastar_runtime.connectors.http.tracing import trace_header
-from vastar_runtime.outcomes import Failure, FailureKind, Outcome, too_large
+from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Streamed, too_large
+from vastar_runtime.transport import StreamedBody
 from vastar_runtime.transport.errors import TransportError
-from vastar_runtime.transport.messages import Body, UpstreamRequest, header_values
+from vastar_runtime.transport.messages import Body, BodySource, UpstreamRequest, header_values
 from vastar_runtime.transport.response import UpstreamResponse
 
 __all__ = ["HttpConnector", "HttpSettings", "Lease", "Upstreams"]
 
 
-class Lease(Witness, Protocol):
+class Lease(Listener, Protocol):
     """One call's way to its upstreams, through the layers of policy."""
 
     def __enter__(self) -> Self:
@@ -71,14 +73,28 @@ class HttpSettings:
     Attributes:
         max_redirects: hops followed before the call fails.
         accept_encoding: sent where the caller set no Accept-Encoding; empty sends none.
+        header_timeout_s: until the head of a streamed answer.
+        idle_timeout_s: silence within its body.
     """
 
     max_redirects: int = 10
     accept_encoding: str = ""
+    header_timeout_s: float = 60.0
+    idle_timeout_s: float = 300.0
 
 
 class _TooManyRedirects(Exception):  # noqa: N818 - never leaves this module
     """The chain of redirects is longer than followed."""
+
+
+_FAULTS: Final = (
+    TransportError,
+    BadContent,
+    AnswerTooLarge,
+    LocalProtocolError,
+    _TooManyRedirects,
+)
+"""What may go wrong behind the connector's back; all else is a bug."""
 
 
 class HttpConnector:
@@ -106,27 +122,36 @@ class HttpConnector:
         try:
             with self._upstreams.lease(call) as lease:
                 answer = await self._follow(call, http_call, request, lease)
-            if isinstance(answer, Failure):
-                return answer
-            return answer.reply(_answer_format(call))
-        except TransportError as error:
-            kind = FailureKind.TIMEOUT if error.timed_out else FailureKind.UPSTREAM
-            return Failure(kind, f"HTTP request failed: {error}")
-        except BadContent as error:
-            return Failure(FailureKind.UPSTREAM, f"HTTP request failed: {call.origin}: {error}")
-        except _TooManyRedirects:
-            return Failure(
-                FailureKind.UPSTREAM_PERMANENT,
-                f"HTTP request failed: more than {self._settings.max_redirects} redirects, the "
-                f"last one from {call.origin}",
-            )
-        except AnswerTooLarge:
-            return too_large(call.max_answer_bytes)
-        except LocalProtocolError as error:
-            return Failure(
-                FailureKind.UPSTREAM_PERMANENT,
-                f"the response of {call.origin} cannot be handed on: {error}",
-            )
+            return answer.reply(_answer_format(call)) if isinstance(answer, HttpAnswer) else answer
+        except _FAULTS as error:
+            return self._failure(call, error)
+        finally:
+            if call.upload is not None:
+                call.sent_bytes = call.upload.received_bytes
+
+    def _failure(self, call: Call, error: Exception) -> Failure:
+        """What `error` is to the caller."""
+        match error:
+            case TransportError():
+                if call.upload is not None and call.upload.fault is not None:
+                    return Failure(FailureKind.INVALID_REQUEST, call.upload.fault)
+                kind = FailureKind.TIMEOUT if error.timed_out else FailureKind.UPSTREAM
+                return Failure(kind, f"HTTP request failed: {error}")
+            case BadContent():
+                words = f"HTTP request failed: {call.origin}: {error}"
+                return Failure(FailureKind.UPSTREAM, words)
+            case _TooManyRedirects():
+                return Failure(
+                    FailureKind.UPSTREAM_PERMANENT,
+                    f"HTTP request failed: more than {self._settings.max_redirects} redirects, "
+                    f"the last one from {call.origin}",
+                )
+            case AnswerTooLarge():
+                return too_large(call.max_answer_bytes)
+        return Failure(
+            FailureKind.UPSTREAM_PERMANENT,
+            f"the response of {call.origin} cannot be handed on: {error}",
+        )
 
     def _prepare(self, call: Call) -> tuple[HttpCall, UpstreamRequest]:
         """What the caller asked and the first request of it. Raises InvalidCall."""
@@ -134,12 +159,17 @@ class HttpConnector:
         http_call = parse_payload(one_buffer(message.payload), message.payload_format)
         target = parse_target(http_call.url)
         headers = self._headers(call, http_call, target)
+        body: Body | BodySource = http_call.body
+        if call.upload is not None:
+            if body is not None:
+                raise InvalidCall("a body is given and `body_follows` is set; give one of the two")
+            body = StreamedBody(call.upload.receive, declared_bytes(http_call.headers))
         return http_call, UpstreamRequest(
             method=http_call.method,
             origin=target.origin,
             target=target.path_and_query,
             headers=headers,
-            body=http_call.body,
+            body=body,
             replayable=bool(message.idempotency_key) or has_header(headers, b"idempotency-key"),
         )
 
@@ -147,7 +177,8 @@ class HttpConnector:
         self, call: Call, http_call: HttpCall, target: Target
     ) -> list[tuple[bytes, bytes]]:
         """The caller's headers, completed in the published runtime's order."""
-        headers = encode_headers(http_call.headers, _body_bytes(http_call.body))
+        body_bytes = None if call.upload is not None else _body_bytes(http_call.body)
+        headers = encode_headers(http_call.headers, body_bytes)
         given = {name for name, _ in headers}
         if target.authorization is not None and b"authorization" not in given:
             headers.append((b"authorization", target.authorization))
@@ -165,7 +196,7 @@ class HttpConnector:
 
     async def _follow(
         self, call: Call, http_call: HttpCall, request: UpstreamRequest, lease: Lease
-    ) -> HttpAnswer | Failure:
+    ) -> HttpAnswer | Streamed | Failure:
         """Send `request` and what redirects make of it; the first answer that is none."""
         base = parse_target(http_call.url)
         # Who asks for an encoding wants it as it comes; what the runtime asked for it undoes.
@@ -174,7 +205,7 @@ class HttpConnector:
         )
         redirects_left = self._settings.max_redirects
         while True:
-            response = await lease.request(request)
+            response = await self._head(call, lease, request)
             if isinstance(response, Failure):
                 return response
             async with response:
@@ -185,6 +216,14 @@ class HttpConnector:
                 if next_target is not None:
                     following = redirected(request, response.status, next_target)
                 if next_target is None or following is None:
+                    if call.stream is not None:
+                        return await relay(
+                            call,
+                            response,
+                            lease,
+                            decode_content=decode_content,
+                            idle_timeout_s=self._settings.idle_timeout_s,
+                        )
                     return await collect(
                         call, response, base.href, lease, decode_content=decode_content
                     )
@@ -194,6 +233,20 @@ class HttpConnector:
             redirects_left -= 1
             request, base = following, next_target
             call.next_hop()
+
+    async def _head(
+        self, call: Call, lease: Lease, request: UpstreamRequest
+    ) -> UpstreamResponse | Failure:
+        """The head of the answer to `request`; of a stream, within its own time."""
+        if call.stream is None:
+            return await lease.request(request)
+        timeout_s = self._settings.header_timeout_s
+        with trio.move_on_after(timeout_s):
+            return await lease.request(request)
+        return Failure(
+            FailureKind.TIMEOUT,
+            f"HTTP request failed: no head of an answer from {call.origin} in {timeout_s:g} s",
+        )
 
 
 def _answer_format(call: Call) -> PayloadFormat:

@@ -14,9 +14,10 @@ from typing import Final
 from vastar_runtime.connectors.http.errors import InvalidCall
 from vastar_runtime.redaction import redact_text
 
-__all__ = ["encode_headers", "has_header", "without_headers"]
+__all__ = ["declared_bytes", "encode_headers", "has_header", "without_headers"]
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _BAD_IN_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 _DROPPED: Final = frozenset(
@@ -54,12 +55,15 @@ def _encode_short_name(name: str) -> bytes:
     return encoded
 
 
-def encode_headers(pairs: Iterable[tuple[str, str]], body_bytes: int) -> list[tuple[bytes, bytes]]:
+def encode_headers(
+    pairs: Iterable[tuple[str, str]], body_bytes: int | None
+) -> list[tuple[bytes, bytes]]:
     """The headers to send, in order, repeats kept.
 
     Args:
         pairs: as the caller gave them.
-        body_bytes: length of the body, which a Content-Length of the caller must agree with.
+        body_bytes: length of the body, which a Content-Length of the caller must agree with; None
+            where that is not known yet (see `declared_bytes`).
 
     Raises:
         InvalidCall: a name or value that HTTP does not allow; names the header, never its value.
@@ -76,7 +80,7 @@ def encode_headers(pairs: Iterable[tuple[str, str]], body_bytes: int) -> list[tu
         if key in _DROPPED:
             continue
         if key == b"content-length":
-            if data != b"%d" % body_bytes:
+            if body_bytes is not None and data != b"%d" % body_bytes:
                 raise InvalidCall(
                     f"Invalid header {name!r}: the body has {body_bytes} bytes; leave it out"
                 )
@@ -85,6 +89,21 @@ def encode_headers(pairs: Iterable[tuple[str, str]], body_bytes: int) -> list[tu
             raise InvalidCall(f"Invalid header {name!r}: it is given twice; give it once")
         encoded.append((key, data))
     return encoded
+
+
+def declared_bytes(pairs: Iterable[tuple[str, str]]) -> int | None:
+    """The Content-Length that a caller gives for a body that follows, None where it gives none.
+
+    Raises:
+        InvalidCall: it is no number, or two that differ.
+    """
+    found = {value.strip(" \t") for name, value in pairs if name.lower() == "content-length"}
+    if not found:
+        return None
+    text = found.pop()
+    if found or not _LENGTH.fullmatch(text):
+        raise InvalidCall("Invalid header 'content-length': give one number of bytes, or none")
+    return int(text)
 
 
 def has_header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bool:
