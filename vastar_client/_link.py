@@ -1,8 +1,8 @@
-"""The connection of a client over its whole life: dialled, lost, dialled again; and one exchange.
+"""The connection of a client over its whole life: dialled, lost, dialled again; how a call begins.
 
-Shape: one task keeps the connection; exchanges wait in a `Session` and never touch the socket.
-After a loss the task dials again, with full jitter, as long as an exchange waits for it: an idle
-program whose runtime is down costs nothing.
+Shape: one task keeps the connection; calls wait in a `Session` and never touch the socket.
+After a loss the task dials again, with full jitter, as long as a call waits for it: an idle
+program whose runtime is down costs nothing. A body that is sent in pieces is fed by a task beside.
 
 Time. A call carries its deadline as an absolute time, and the runtime answers in time: that answer
 says how far the call got. The client's own timer runs `GRACE_S` longer, so that it only speaks when
@@ -10,9 +10,11 @@ the runtime is stuck. Waiting for a connection is bounded by the deadline itself
 
 A call holds a slot from its start until its final frame, so at most 256 are in flight: the runtime
 refuses more. A cancelled call leaves at once, but its slot stays taken until the runtime has
-answered the Cancel, which is when the runtime's own count goes down.
+answered the Cancel, which is when the runtime's own count goes down. From its submission on it is
+the session that gives the slot back.
 """
 
+import math
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -21,7 +23,11 @@ from typing import Final, TypeAlias
 import anyio
 from anyio.abc import ByteStream
 
+from vastar_client._bodies import Source
+from vastar_client._outgoing import AnyEntry
 from vastar_client._session import Session
+from vastar_client._streams import GRACE_S, LiveStream
+from vastar_client._uploads import Upload
 from vastar_client.errors import (
     CallTimeout,
     ConnectionClosed,
@@ -38,10 +44,7 @@ from vastar_client.wire import (
 )
 from vastar_client.wire.limits import MAX_IN_FLIGHT_REQUESTS
 
-__all__ = ["GRACE_S", "Dial", "Link"]
-
-GRACE_S: Final = 1.0
-"""How much longer than the deadline the client waits: scheduling, on a busy machine."""
+__all__ = ["Dial", "Link"]
 
 _BACKOFF_BASE_S: Final = 0.05
 _BACKOFF_CAP_S: Final = 2.0
@@ -75,12 +78,13 @@ class Link:
         """
         stream = await self._dial()
         self._slots = anyio.Semaphore(MAX_IN_FLIGHT_REQUESTS, fast_acquire=True)
+        self._threads = anyio.CapacityLimiter(MAX_IN_FLIGHT_REQUESTS)
         self._wanted = anyio.Event()
         self._changed = anyio.Event()
-        tasks = await self._exit.enter_async_context(anyio.create_task_group())
-        self._exit.callback(tasks.cancel_scope.cancel)
+        self._tasks = await self._exit.enter_async_context(anyio.create_task_group())
+        self._exit.callback(self._tasks.cancel_scope.cancel)
         self._is_open = True
-        tasks.start_soon(self._keep_connected, stream)
+        self._tasks.start_soon(self._keep_connected, stream)
 
     async def close(self) -> None:
         """Fail what is in flight and close the connection."""
@@ -94,7 +98,7 @@ class Link:
             session = Session(
                 stream,
                 sends_cancel=self._sends_cancel,
-                on_late_answer=self._slots.release,
+                on_call_over=self._slots.release,
             )
             self._session = session
             self._announce()
@@ -138,35 +142,59 @@ class Link:
                 self._waiting -= 1
         raise _closed()
 
+    async def _place(self) -> Session:
+        """A connection, and one of its slots."""
+        await self._slots.acquire()
+        try:
+            return await self._connected()
+        except BaseException:
+            self._slots.release()
+            raise
+
+    def _feed(self, session: Session, entry: AnyEntry) -> None:
+        """Have the body of `entry` sent, where it is not in the message."""
+        upload = entry.upload
+        if upload is not None:
+            self._tasks.start_soon(
+                upload.feed, self._threads, lambda: session.offer(entry), entry.fail
+            )
+
     async def exchange(
-        self, message: ExecuteRequest | HealthCheck, timeout_s: float
+        self,
+        message: ExecuteRequest | HealthCheck,
+        timeout_s: float,
+        source: Source | None = None,
     ) -> ExecuteResponse | HealthResponse:
         """The answer to `message`, whatever it says.
+
+        Args:
+            message: what is asked.
+            timeout_s: until its deadline.
+            source: brings the body of a message with `body_follows`.
 
         Raises:
             RuntimeUnavailable: no connection within `timeout_s`.
             CallTimeout: no answer within `timeout_s` and the grace.
             ConnectionClosed: the connection ended first.
+            Exception: what `source` raised.
         """
         if not self._is_open:
             raise _closed()
         entry = None
-        holds_slot = False
         with anyio.move_on_after(timeout_s) as scope:
+            is_call = isinstance(message, ExecuteRequest)
+            session = await (self._place() if is_call else self._connected())
+            entry = session.submit(message, Upload(source) if source is not None else None)
+            scope.deadline += GRACE_S
             try:
-                if isinstance(message, ExecuteRequest):
-                    await self._slots.acquire()
-                    holds_slot = True
-                session = await self._connected()
-                entry = session.submit(message)
-                scope.deadline += GRACE_S
+                self._feed(session, entry)
                 await entry.done.wait()
             finally:
-                still_busy = entry is not None and session.withdraw(entry)
-                if holds_slot and not still_busy:
-                    self._slots.release()
+                session.withdraw(entry)
         if entry is None:
             raise self._never_began(message, timeout_s)
+        if entry.upload is not None:
+            await entry.upload.ended.wait()
         if entry.error is not None:
             raise entry.error
         if entry.answer is not None:
@@ -178,6 +206,37 @@ class Link:
             _id_of(message),
             disposition=entry.disposition,
         )
+
+    async def open_stream(
+        self,
+        message: ExecuteRequest,
+        timeout_s: float | None,
+        source: Source | None = None,
+        *,
+        patience_s: float,
+    ) -> LiveStream:
+        """A call with `stream`, submitted. Its head is still to come; whoever gets it closes it.
+
+        Args:
+            message: what is asked.
+            timeout_s: until its deadline, which bounds all of it; None where it has none.
+            source: brings the body of a message with `body_follows`.
+            patience_s: how long to wait for a connection, where there is no deadline.
+
+        Raises:
+            RuntimeUnavailable: no connection in time.
+            CallTimeout: no slot in time.
+        """
+        if not self._is_open:
+            raise _closed()
+        ends_at = math.inf if timeout_s is None else anyio.current_time() + timeout_s + GRACE_S
+        wait_s = patience_s if timeout_s is None else timeout_s
+        with anyio.move_on_after(wait_s):
+            session = await self._place()
+            entry = session.submit_stream(message, Upload(source) if source is not None else None)
+            self._feed(session, entry)
+            return LiveStream(session, entry, ends_at)
+        raise self._never_began(message, wait_s)
 
     def _never_began(
         self, message: ExecuteRequest | HealthCheck, timeout_s: float

@@ -25,6 +25,7 @@ from vastar_client.wire import (
     LocalProtocolError,
     PayloadFormat,
     RemoteProtocolError,
+    StreamEnd,
     decode_http_response,
     encode_http_request,
 )
@@ -185,8 +186,8 @@ def payload_bytes(payload: object) -> Buffer:
     return payload.encode() if isinstance(payload, str) else msgspec.json.encode(payload)
 
 
-def error_of(answer: ExecuteResponse) -> ConnectorException | None:
-    """The exception that `answer` stands for, None when it is a success."""
+def error_of(answer: ExecuteResponse | StreamEnd) -> ConnectorException | None:
+    """The exception that a final frame stands for, None when it is a success."""
     if answer.error_class is ErrorClass.SUCCESS:
         return None
     kind = CallTimeout if answer.error_class is ErrorClass.TIMEOUT else ConnectorException
@@ -197,7 +198,7 @@ def error_of(answer: ExecuteResponse) -> ConnectorException | None:
         disposition=answer.disposition,
         retry_after_ms=answer.retry_after_ms,
         attempts=answer.attempts,
-        refused_by=answer.refused_by,
-        queued_us=answer.queued_us,
-        backoff_us=answer.backoff_us,
+        refused_by=getattr(answer, "refused_by", None),  # not on the end of a stream
+        queued_us=getattr(answer, "queued_us", 0),
+        backoff_us=getattr(answer, "backoff_us", 0),
     )

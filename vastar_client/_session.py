@@ -1,4 +1,4 @@
-"""One connection to a runtime: one reader task, one writer task, a table of waiting calls.
+"""One connection to a runtime: one reader task, one writer task, a table of calls under way.
 
 Shape: a call never touches the socket. It leaves its message in `submit` and waits for the
 entry it got back; only the writer encodes and sends, so a cancelled caller cannot cut a frame in
@@ -6,73 +6,56 @@ half (a cancelled send leaves bytes at the peer that nobody counts). Frames that
 leave in one write. Whatever ends the connection ends it for every entry at once, each with the
 disposition that its own frame had reached.
 
+The reader never waits for a caller: a stream holds at most one window of data, and a caller that
+does not read it gets no more, while the others go on. Credit of the connection is given back as
+data arrives, that of a stream as its caller takes it (`consumed`).
+
 Everything here runs in one event loop; what is not `async` has no checkpoint and needs no lock.
 """
 
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import anyio
 from anyio.abc import ByteStream
 
-from vastar_client.errors import ConnectionClosed, ConnectorException
+from vastar_client._entries import Entry, StreamEntry
+from vastar_client._outgoing import AnyEntry, Outgoing
+from vastar_client._uploads import Upload
+from vastar_client.errors import ConnectorException
 from vastar_client.wire import (
     END_OF_STREAM,
     NEED_DATA,
-    Buffer,
     Cancel,
     Connection,
+    CreditUpdate,
     Disposition,
     ErrorClass,
     ExecuteRequest,
     ExecuteResponse,
+    Goaway,
     HealthCheck,
     HealthResponse,
+    KeepAlive,
     LocalProtocolError,
-    Message,
     RemoteProtocolError,
     Role,
+    StreamChunk,
+    StreamEnd,
+    StreamStart,
 )
+from vastar_client.wire.limits import INITIAL_CONNECTION_WINDOW_BYTES
+from vastar_client.wire.windows import ReceiveWindow
 
-__all__ = ["Entry", "Session"]
+__all__ = ["Session"]
 
 _READ_BYTES: Final = 65_536
-_BATCH_BYTES: Final = 65_536
-"""Frames are gathered into one write up to about this size; a longer buffer goes out uncopied."""
-
 _LAST_WORDS_S: Final = 1.0
 """How long the reader may go on after a failed write."""
 
 
-class Entry:
-    """A message on its way and the place where its answer is put."""
-
-    __slots__ = ("answer", "done", "error", "message", "written")
-
-    def __init__(self, message: ExecuteRequest | HealthCheck) -> None:
-        self.message = message
-        self.done = anyio.Event()
-        self.answer: ExecuteResponse | HealthResponse | None = None
-        self.error: ConnectorException | None = None
-        self.written = False
-        """Whether any of its bytes may have left."""
-
-    @property
-    def disposition(self) -> Disposition:
-        """How far it got, as far as this end can know."""
-        return Disposition.SENT_NO_RESPONSE if self.written else Disposition.NOT_SENT
-
-    def finish(
-        self,
-        answer: ExecuteResponse | HealthResponse | None = None,
-        error: ConnectorException | None = None,
-    ) -> None:
-        """Wake the caller with an answer or an error."""
-        self.answer = answer
-        self.error = error
-        self.done.set()
+_C = TypeVar("_C", Entry, StreamEntry)
 
 
 class Session:
@@ -81,59 +64,71 @@ class Session:
     Args:
         stream: the connected byte stream; the session closes it.
         sends_cancel: whether the peer understands Cancel frames.
-        on_late_answer: called when a withdrawn call's final frame arrives at last, or never can.
+        on_call_over: called once for each ExecuteRequest that was submitted: when its final frame
+            has come or never can, or when it was withdrawn before any of it was sent.
     """
 
     def __init__(
-        self, stream: ByteStream, *, sends_cancel: bool, on_late_answer: Callable[[], None]
+        self, stream: ByteStream, *, sends_cancel: bool, on_call_over: Callable[[], None]
     ) -> None:
         self._stream = stream
         self._connection = Connection(Role.CLIENT)
         self._sends_cancel = sends_cancel
-        self._on_late_answer = on_late_answer
-        self._pending: dict[int, Entry] = {}
+        self._on_call_over = on_call_over
+        self._pending: dict[int, AnyEntry] = {}
         self._late: set[int] = set()
         self._health: deque[Entry] = deque()
-        self._outgoing: deque[Entry | Cancel] = deque()
-        self._wake = anyio.Event()
+        self._outgoing = Outgoing(self._connection, self._refuse)
+        self._window = ReceiveWindow(INITIAL_CONNECTION_WINDOW_BYTES)
         self._complaint: str | None = None
         self._reason = "the client was closed"
         self.closed = False
 
-    def submit(self, message: ExecuteRequest | HealthCheck) -> Entry:
+    def submit(self, message: ExecuteRequest | HealthCheck, upload: Upload | None = None) -> Entry:
         """Hand `message` to the writer; wait on the entry's `done`, then `withdraw` it."""
+        return self._submit(Entry(message, upload))
+
+    def submit_stream(self, message: ExecuteRequest, upload: Upload | None = None) -> StreamEntry:
+        """As `submit`, for a call with `stream`: `wait` on the entry, then `withdraw` it."""
+        return self._submit(StreamEntry(message, upload))
+
+    def _submit(self, entry: _C) -> _C:
         assert not self.closed, "the link hands out open sessions only"
-        entry = Entry(message)
-        if isinstance(message, ExecuteRequest):
-            self._pending[message.request_id] = entry
+        if entry.request_id:
+            self._pending[entry.request_id] = entry
         else:
+            assert isinstance(entry, Entry), "only a health check has no id"
             self._health.append(entry)
-        self._send_soon(entry)
+        self._outgoing.put(entry)
         return entry
 
-    def withdraw(self, entry: Entry) -> bool:
-        """The caller of `entry` goes, with its answer or without one.
-
-        Returns:
-            Whether the runtime may still be busy with it: `on_late_answer` tells its end.
-        """
+    def withdraw(self, entry: AnyEntry) -> None:
+        """The caller of `entry` goes, with its answer or without one."""
+        if entry.upload is not None:
+            entry.upload.stop()
         if not entry.written:
-            with suppress(ValueError):  # refused, or the connection has ended
-                self._outgoing.remove(entry)
+            self._outgoing.remove(entry)
+            # Once written, a health check keeps its place in the queue of answers.
+            if isinstance(entry, Entry) and entry in self._health:
                 self._health.remove(entry)
-        if not isinstance(entry.message, ExecuteRequest):
-            return False  # once written, its place in the queue of health answers must stay
-        request_id = entry.message.request_id
-        if self._pending.pop(request_id, None) is None or not entry.written:
-            return False
-        self._late.add(request_id)
+        if self._pending.pop(entry.request_id, None) is None:
+            return
+        if not entry.written:
+            self._on_call_over()
+            return
+        self._late.add(entry.request_id)
         if self._sends_cancel:
-            self._send_soon(Cancel(request_id))
-        return True
+            self._outgoing.put_first(Cancel(entry.request_id))
 
-    def _send_soon(self, item: Entry | Cancel) -> None:
-        self._outgoing.append(item)
-        self._wake.set()
+    def consumed(self, entry: StreamEntry, data_bytes: int) -> None:
+        """The caller of `entry` has taken so much of its data: the runtime may send more."""
+        grant_bytes = entry.window.consumed(data_bytes)
+        if grant_bytes and not entry.is_over and not self.closed:
+            self._outgoing.put_first(CreditUpdate(grant_bytes, request_id=entry.request_id))
+
+    def offer(self, entry: AnyEntry) -> None:
+        """There may be a chunk of the body of `entry` to send."""
+        self._outgoing.offer(entry)
 
     async def run(self) -> None:
         """Serve the connection until it ends; then fail what still waits, and close the stream."""
@@ -152,17 +147,15 @@ class Session:
         reason = self._reason
         if self._complaint:
             reason += f"; it had said: {self._complaint}"
+        over = len(self._pending) + len(self._late)
         for entry in (*self._pending.values(), *self._health):
-            request_id = getattr(entry.message, "request_id", 0)
-            entry.finish(
-                error=ConnectionClosed(reason, None, request_id, disposition=entry.disposition)
-            )
-        self._pending.clear()
-        self._health.clear()
-        self._outgoing.clear()
-        for _ in range(len(self._late)):
-            self._on_late_answer()
-        self._late.clear()
+            if entry.upload is not None:
+                entry.upload.stop()
+            entry.lose(reason)
+        for table in (self._pending, self._late, self._health, self._outgoing):
+            table.clear()
+        for _ in range(over):
+            self._on_call_over()
 
     async def _read_all(self) -> str:
         """Read and hand out until the connection ends; why it ended."""
@@ -183,38 +176,121 @@ class Session:
                 return f"the runtime broke the protocol, so its connection was closed: {error}"
 
     def _hand_out(self, event: object) -> None:
-        if isinstance(event, ExecuteResponse):
-            entry = self._pending.pop(event.request_id, None)
-            if entry is not None:
-                entry.finish(event)
-            else:
-                self._stray(event)
-        elif isinstance(event, HealthResponse) and self._health:
-            self._health.popleft().finish(event)
-        # Anything else belongs to streams and credits, which this client does not ask for yet.
+        """Give a frame to whom it belongs.
+
+        Raises:
+            RemoteProtocolError: it belongs to nobody, or is out of order.
+        """
+        handler = _HANDLERS.get(type(event))
+        if handler is not None:
+            handler(self, event)
+
+    def _on_answer(self, answer: ExecuteResponse) -> None:
+        entry = self._pending.get(answer.request_id)
+        if entry is None:
+            self._stray(answer)
+        else:
+            entry.finish(answer)
+            self._free(entry)
+
+    def _free(self, entry: AnyEntry) -> None:
+        """The final frame of `entry` came."""
+        self._pending.pop(entry.request_id, None)
+        if entry.upload is not None:
+            entry.upload.stop()
+        self._on_call_over()
 
     def _stray(self, answer: ExecuteResponse) -> None:
         """An answer that no call waits for: a late one, or a complaint about no call at all."""
-        if answer.request_id in self._late:
-            self._late.discard(answer.request_id)
-            self._on_late_answer()
-        elif answer.request_id == 0 and answer.error_class is not ErrorClass.SUCCESS:
+        if self._is_late(answer.request_id, is_final=True):
+            return
+        if answer.request_id == 0 and answer.error_class is not ErrorClass.SUCCESS:
             self._complaint = answer.error_message
             if self._health:  # a runtime that knows no health checks answers like this
                 error = ConnectorException(
                     f"the runtime does not answer health checks: {answer.error_message}",
                     answer.error_class,
                 )
-                self._health.popleft().finish(error=error)
+                self._health.popleft().fail(error)
+
+    def _is_late(self, request_id: int, *, is_final: bool = False) -> bool:
+        """Whether a frame belongs to a call that its caller has left."""
+        if request_id not in self._late:
+            return False
+        if is_final:
+            self._late.remove(request_id)
+            self._on_call_over()
+        return True
+
+    def _on_health(self, answer: HealthResponse) -> None:
+        if self._health:
+            self._health.popleft().finish(answer)
+
+    def _stream_of(self, frame: StreamStart | StreamChunk | StreamEnd) -> StreamEntry | None:
+        """The stream that `frame` belongs to; None when its caller has left it.
+
+        Raises:
+            RemoteProtocolError: there is no such stream.
+        """
+        request_id = frame.request_id
+        entry = self._pending.get(request_id)
+        if isinstance(entry, StreamEntry):
+            entry.heard += 1
+            return entry
+        if entry is None and self._is_late(request_id, is_final=isinstance(frame, StreamEnd)):
+            return None
+        what = "that has ended, or never was one" if entry is None else "which is no stream"
+        raise RemoteProtocolError(
+            f"a {type(frame).__name__} came for request {request_id}, {what}",
+            request_id=request_id,
+            closes=True,
+        )
+
+    def _on_start(self, start: StreamStart) -> None:
+        entry = self._stream_of(start)
+        if entry is not None:
+            entry.start(start)
+
+    def _on_chunk(self, chunk: StreamChunk) -> None:
+        data_bytes = len(chunk.data) if chunk.data else 0
+        self._window.received(data_bytes)
+        grant_bytes = self._window.consumed(data_bytes)
+        if grant_bytes:
+            self._outgoing.put_first(CreditUpdate(connection_bytes=grant_bytes))
+        entry = self._stream_of(chunk)
+        if entry is not None:
+            entry.take_chunk(chunk)
+
+    def _on_end(self, end: StreamEnd) -> None:
+        entry = self._stream_of(end)
+        if entry is not None:
+            entry.finish(end)
+            self._free(entry)
+
+    def _on_keep_alive(self, frame: KeepAlive) -> None:
+        entry = self._pending.get(frame.request_id)
+        if isinstance(entry, StreamEntry):
+            entry.heard += 1
+
+    def _on_credit(self, credit: CreditUpdate) -> None:
+        """More of bodies may be sent. Requests are counted by the link, whatever is granted."""
+        if credit.connection_bytes:
+            self._outgoing.grant(credit.connection_bytes)
+        entry = self._pending.get(credit.request_id)
+        if entry is not None and entry.upload is not None:
+            entry.upload.window.grant(credit.credit_delta)
+            self._outgoing.offer(entry)
+
+    def _on_goaway(self, goaway: Goaway) -> None:
+        self._complaint = f"it is leaving: {goaway.reason}" if goaway.reason else "it is leaving"
 
     async def _write_all(self, session_scope: anyio.CancelScope) -> None:
         """Send what is submitted, until a write fails."""
         while True:
-            await self._wake.wait()
-            self._wake = anyio.Event()
-            while self._outgoing:
+            await self._outgoing.wait()
+            while buffers := self._outgoing.gather():
                 try:
-                    for buffer in self._gather():
+                    for buffer in buffers:
                         await self._stream.send(buffer)  # type: ignore[arg-type]  # bytes-like
                 except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as error:
                     self._connection.send_failed()
@@ -224,48 +300,29 @@ class Session:
                     session_scope.deadline = anyio.current_time() + _LAST_WORDS_S
                     return
 
-    def _gather(self) -> list[Buffer]:
-        """The next frames, up to about `_BATCH_BYTES`, in as few buffers as need no big copy."""
-        buffers: list[Buffer] = []
-        small: list[Buffer] = []
-        gathered_bytes = 0
-        while self._outgoing and gathered_bytes < _BATCH_BYTES:
-            for buffer in self._encode(self._outgoing.popleft()):
-                gathered_bytes += len(buffer)
-                if len(buffer) < _BATCH_BYTES:
-                    small.append(buffer)
-                    continue
-                if small:
-                    buffers.append(b"".join(small))
-                    small = []
-                buffers.append(buffer)
-        if small:
-            buffers.append(b"".join(small))
-        return buffers
-
-    def _encode(self, item: Entry | Cancel) -> list[Buffer]:
-        """The frame of `item`; nothing when it cannot be written."""
-        if not isinstance(item, Entry):
-            return self._connection.send(item)
-        message: Message = item.message
-        try:
-            buffers = self._connection.send(message)
-        except LocalProtocolError as error:
-            self._refuse(item, error)
-            return []
-        item.written = True
-        return buffers
-
-    def _refuse(self, entry: Entry, cause: LocalProtocolError) -> None:
-        request_id = getattr(entry.message, "request_id", 0)
-        self._pending.pop(request_id, None)
-        error = ConnectorException(
-            f"the request cannot be sent: {cause}",
-            ErrorClass.INVALID_REQUEST,
-            request_id,
-            disposition=Disposition.NOT_SENT,
+    def _refuse(self, entry: AnyEntry, cause: LocalProtocolError) -> None:
+        entry.fail(
+            ConnectorException(
+                f"the request cannot be sent: {cause}",
+                ErrorClass.INVALID_REQUEST,
+                entry.request_id,
+                disposition=Disposition.NOT_SENT,
+            )
         )
-        entry.finish(error=error)
+        self._free(entry)
+
+
+_HANDLERS: Final[dict[type, Callable[[Session, Any], None]]] = {
+    ExecuteResponse: Session._on_answer,  # noqa: SLF001 - the class itself is the one who asks
+    StreamChunk: Session._on_chunk,  # noqa: SLF001
+    StreamStart: Session._on_start,  # noqa: SLF001
+    StreamEnd: Session._on_end,  # noqa: SLF001
+    HealthResponse: Session._on_health,  # noqa: SLF001
+    KeepAlive: Session._on_keep_alive,  # noqa: SLF001
+    CreditUpdate: Session._on_credit,  # noqa: SLF001
+    Goaway: Session._on_goaway,  # noqa: SLF001
+}
+"""All that a runtime may send."""
 
 
 def _cause(error: BaseException) -> str:

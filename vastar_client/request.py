@@ -4,11 +4,14 @@
 `data=` and `params=` are resolved into body, headers and URL at construction, so a request that
 exists can be sent. The Go SDK's builders (`GET(url).with_json(...)`) are methods of the request
 itself; each returns a changed copy, so that a half-built request can be shared.
+
+A body is bytes, or something that makes them while they are sent: a file or an iterator. Those are
+told apart here and read elsewhere (`_bodies`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Collection, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, replace
-from typing import Any, Self, TypeAlias, TypedDict, Unpack
+from typing import Any, Protocol, Self, TypeAlias, TypedDict, Unpack, runtime_checkable
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import msgspec
@@ -25,12 +28,27 @@ __all__ = [
     "POST",
     "PUT",
     "HTTPRequest",
+    "Readable",
     "RequestOptions",
+    "StreamedBody",
     "build_request",
     "timeout_ms_of",
 ]
 
 Body: TypeAlias = bytes | bytearray | memoryview | str
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A file, or what can be read like one; `read` may also be a coroutine function."""
+
+    def read(self, size: int = ..., /) -> Any:
+        """Up to `size` bytes or characters, none at the end."""
+
+
+StreamedBody: TypeAlias = Readable | Iterable[Body] | AsyncIterable[Body]
+"""What makes a body while it is sent."""
+
 FormTypes: TypeAlias = Body | Mapping[str, Any] | Sequence[tuple[str, Any]]
 QueryTypes: TypeAlias = Mapping[str, Any] | Sequence[tuple[str, Any]]
 
@@ -43,7 +61,8 @@ class HTTPRequest:
         method: the HTTP method; the runtime upper-cases it.
         url: absolute, http or https.
         headers: a mapping, or pairs where a name repeats.
-        body: bytes, or text that travels as UTF-8.
+        body: bytes, or text that travels as UTF-8. Or what makes either while it is sent, in
+            pieces of any size: a file, an iterator, an async iterator.
         timeout_ms: the deadline of this call, by default the client's.
         tenant_id: on whose behalf, by default the client's.
         workspace_id: as above.
@@ -63,7 +82,7 @@ class HTTPRequest:
     method: str
     url: str
     headers: HeaderTypes | None = None
-    body: Body | None = None
+    body: Body | StreamedBody | None = None
     timeout_ms: int | None = None
     tenant_id: str | None = None
     workspace_id: str | None = None
@@ -108,6 +127,20 @@ class HTTPRequest:
         """
         return header_pairs(self.headers)
 
+    def streamed_body(self) -> StreamedBody | None:
+        """The body, when it is a file or an iterator that is read while it is sent, else None.
+
+        A list is none: as a body it is a mistake more often than pieces.
+        """
+        body: object = self.body
+        if body is None or isinstance(body, bytes | bytearray | memoryview | str):
+            return None  # the usual case, ahead of the dearer questions
+        if isinstance(body, Readable | AsyncIterable):
+            return body
+        if isinstance(body, Iterable) and not isinstance(body, Collection):
+            return body
+        return None
+
     def body_bytes(self) -> bytes | bytearray | memoryview | None:
         """The body as it travels: text as UTF-8, no body and an empty one as None.
 
@@ -117,8 +150,8 @@ class HTTPRequest:
         body = self.body.encode() if isinstance(self.body, str) else self.body
         if not isinstance(body, bytes | bytearray | memoryview | None):
             raise TypeError(
-                f"HTTPRequest.body is {type(body).__name__}: it must be bytes or str; "
-                "use json= for a value"
+                f"HTTPRequest.body is {type(body).__name__}: it must be bytes or str, or a file "
+                "or iterator of them that is sent as it is read; use json= for a value"
             )
         if isinstance(body, memoryview) and (body.itemsize, body.ndim) != (1, 1):
             body = body.cast("B")
@@ -146,7 +179,7 @@ class HTTPRequest:
         """A copy with `params` added to the URL's query."""
         return replace(self, params=params)
 
-    def with_body(self, body: Body) -> Self:
+    def with_body(self, body: Body | StreamedBody) -> Self:
         """A copy with this body."""
         return replace(self, body=body)
 
@@ -190,19 +223,20 @@ class HTTPRequest:
 
     def __repr__(self) -> str:
         try:
-            body_bytes = 0 if self.body is None else len(self.body)
+            streamed = self.streamed_body() is not None
+            body = "streamed" if streamed else f"{len(self.body or b'')} bytes"  # type: ignore[arg-type]  # else bytes
             names = ", ".join(name for name, _ in self.header_pairs())
             url = _shown_url(self.url)
         except (TypeError, AttributeError):
             return f"<HTTPRequest {self.method} that cannot be sent>"
-        return f"<HTTPRequest {self.method} {url} headers=[{names}] body={body_bytes} bytes>"
+        return f"<HTTPRequest {self.method} {url} headers=[{names}] body={body}>"
 
 
 class RequestOptions(TypedDict, total=False):
     """Keyword arguments of the verb methods: those of `HTTPRequest`, and a timeout in seconds."""
 
     headers: HeaderTypes | None
-    body: Body | None
+    body: Body | StreamedBody | None
     json: Any
     data: FormTypes | None
     params: QueryTypes | None

@@ -140,7 +140,10 @@ async def test_calls_given_up_while_the_runtime_reads_nothing_leave_no_bodies(au
                 await client.health()
         session = client._link._session
         assert not session._health
-        assert [type(item) for item in session._outgoing] == [Cancel], "of the one being written"
+        assert [type(item) for item in session._outgoing._urgent] == [Cancel], (
+            "of the one being written"
+        )
+        assert len(session._outgoing) == 1
         streams[0].gate.set()
         assert (await client.health()).healthy
         assert (await client.get(URL)).ok

@@ -1,4 +1,4 @@
-"""Credit for stream data, as both ends count it: who may still send how much, and when to grant more.
+"""Credit for stream data, as both ends count it: who may send how much, and when to grant more.
 
 Two levels (PROTOCOL.md, section 6): every stream has a window for each direction, and so has the
 connection; data may be sent while both have room, and only `data` bytes count. The windows begin
