@@ -43,9 +43,11 @@ class Source:
 
     Attributes:
         length_bytes: how long it will be, None where nobody knows.
+        error: what reading it raised.
     """
 
     length_bytes: int | None = None
+    error: Exception | None = None
 
     async def read(self, threads: anyio.CapacityLimiter) -> Buffer:
         """The next piece, never an empty one; `b""` at the end, once.

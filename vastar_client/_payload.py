@@ -82,12 +82,14 @@ def http_request_payload(
         raise unsendable(error) from None
 
 
-def unsendable(cause: Exception) -> ConnectorException:
-    """The error for a request that `cause` keeps from being sent at all."""
+def unsendable(
+    cause: Exception, disposition: Disposition = Disposition.NOT_SENT
+) -> ConnectorException:
+    """The error for a request that `cause` keeps from being sent, or from being sent whole."""
     error = ConnectorException(
         f"the request cannot be sent: {cause}",
         ErrorClass.INVALID_REQUEST,
-        disposition=Disposition.NOT_SENT,
+        disposition=disposition,
     )
     error.__cause__ = cause
     return error

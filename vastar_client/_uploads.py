@@ -32,14 +32,12 @@ class Upload:
     Attributes:
         window: what the runtime still takes of it.
         ended: set once the source is not touched any more.
-        error: what the source raised.
         queued: whether the writer has it in its line; the session's own mark.
     """
 
     def __init__(self, source: Source) -> None:
         self.window = SendWindow(INITIAL_STREAM_WINDOW_BYTES)
         self.ended = anyio.Event()
-        self.error: Exception | None = None
         self.queued = False
         self._source = source
         self._piece = memoryview(b"")
@@ -97,7 +95,7 @@ class Upload:
                 finally:
                     await self._source.aclose()
         except Exception as error:  # noqa: BLE001 - the caller's own, which it gets back
-            self.error = error
+            self._source.error = error
             fail(error)
         finally:
             self.ended.set()

@@ -1,43 +1,45 @@
 """The client for programs with an event loop, on Trio or asyncio (through anyio).
 
-Shape: this module turns requests into messages and answers into values; `_link` keeps the
-connection. Every call is built first (`_message`: what fails there is the caller's mistake)
-and then exchanged (`_exchange`: what fails there is an answer).
+Shape: `_calls` turns requests into messages, this module answers into values; `_link` keeps the
+connection. Every call is built first (what fails there is the caller's mistake) and then exchanged
+(`_exchange`: what fails there is an answer).
 """
 
-import itertools
-import secrets
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Self, TypeAlias, Unpack
+from typing import Any, Self, Unpack, overload
 
 import anyio
 import msgspec
 from anyio.abc import ByteStream
 
 from vastar_client import _payload
+from vastar_client._calls import CallMaker, Outgoing
 from vastar_client._dialing import dial as dial_configured
 from vastar_client._link import Dial, Link
-from vastar_client.config import RuntimeConfig, check_config, check_timeout_ms
+from vastar_client._streams import LiveStream
+from vastar_client.config import RuntimeConfig, check_config
 from vastar_client.errors import VastarError
-from vastar_client.request import HTTPRequest, RequestOptions, build_request, timeout_ms_of
+from vastar_client.request import (
+    HTTPRequest,
+    RequestOptions,
+    build_request,
+    request_of,
+    timeout_ms_of,
+)
 from vastar_client.response import HTTPResponse
+from vastar_client.streaming import AsyncStream, AsyncStreamResponse
 from vastar_client.wire import (
-    Buffer,
     Disposition,
-    ExecuteRequest,
     ExecuteResponse,
     HealthCheck,
     HealthResponse,
     PayloadFormat,
+    StreamStart,
 )
 from vastar_client.wire.limits import MAX_IN_FLIGHT_REQUESTS
 
 __all__ = ["AsyncRuntimeClient", "ConnectorAnswer"]
-
-_Outgoing: TypeAlias = tuple[ExecuteRequest, float]
-"""A message and the seconds until its deadline."""
 
 
 class ConnectorAnswer(msgspec.Struct, frozen=True):
@@ -86,7 +88,7 @@ class AsyncRuntimeClient:
     def __init__(self, config: RuntimeConfig | None = None, *, dial: Dial | None = None) -> None:
         self.config = check_config(config)
         self._link = Link(dial or self._dial, sends_cancel=self.config.payload_format == "native")
-        self._ids = itertools.count(secrets.randbits(31) << 32 | 1)
+        self._calls = CallMaker(self.config)
         self._entered = False
 
     async def _dial(self) -> ByteStream:
@@ -107,60 +109,10 @@ class AsyncRuntimeClient:
     ) -> None:
         await self._link.close()
 
-    def _message(
-        self,
-        connector: str,
-        operation: str,
-        payload: Buffer | Sequence[Buffer],
-        payload_format: PayloadFormat,
-        *,
-        timeout_ms: int | None,
-        tenant_id: str | None,
-        workspace_id: str | None,
-        trace_id: str | None,
-        idempotency_key: str | None,
-    ) -> _Outgoing:
-        """One call, its time running from now.
-
-        Raises:
-            TypeError, ValueError: a field is of the wrong type, or the timeout is none.
-        """
-        if timeout_ms is None:
-            timeout_ms = self.config.timeout_ms
-        check_timeout_ms("timeout_ms", timeout_ms)
-        message = ExecuteRequest(
-            request_id=next(self._ids),
-            tenant_id=_text("tenant_id", self.config.tenant_id if tenant_id is None else tenant_id),
-            workspace_id=_text("workspace_id", workspace_id or self.config.workspace_id) or None,
-            trace_id=None if trace_id is None else _text("trace_id", trace_id),
-            connector_name=_text("connector", connector),
-            operation=_text("operation", operation),
-            deadline_at_ms=int(time.time() * 1000) + timeout_ms,
-            payload=payload,
-            payload_format=payload_format,
-            idempotency_key=(
-                None if idempotency_key is None else _text("idempotency_key", idempotency_key)
-            ),
-        )
-        return message, timeout_ms / 1000
-
-    def _http_message(self, request: HTTPRequest) -> _Outgoing:
-        payload, payload_format = _payload.http_request_payload(request, self.config.payload_format)
-        return self._message(
-            "http",
-            "request",
-            payload,
-            payload_format,
-            timeout_ms=request.timeout_ms,
-            tenant_id=request.tenant_id,
-            workspace_id=request.workspace_id,
-            trace_id=request.trace_id,
-            idempotency_key=request.idempotency_key,
-        )
-
-    async def _exchange(self, outgoing: _Outgoing) -> ExecuteResponse:
+    async def _exchange(self, outgoing: Outgoing) -> ExecuteResponse:
         """The successful answer to one call."""
-        answer = await self._link.exchange(*outgoing)
+        assert outgoing.timeout_s is not None, "only a stream may go without"
+        answer = await self._link.exchange(outgoing.message, outgoing.timeout_s, outgoing.source)
         assert isinstance(answer, ExecuteResponse)
         error = _payload.error_of(answer)
         if error is not None:
@@ -194,7 +146,7 @@ class AsyncRuntimeClient:
         Raises:
             ConnectorException: the call failed.
         """
-        outgoing = self._message(
+        outgoing = self._calls.call(
             connector,
             operation,
             _payload.payload_bytes({} if payload is None else payload),
@@ -225,7 +177,64 @@ class AsyncRuntimeClient:
         Raises:
             ConnectorException: there is no answer; its class and disposition say what to do.
         """
-        return _payload.http_response(await self._exchange(self._http_message(request)))
+        return _payload.http_response(await self._exchange(self._calls.http(request)))
+
+    @overload
+    def stream(self, request: HTTPRequest, /) -> AsyncStream: ...
+
+    @overload
+    def stream(
+        self, request: str, url: str, /, **options: Unpack[RequestOptions]
+    ) -> AsyncStream: ...
+
+    def stream(
+        self,
+        request: HTTPRequest | str,
+        url: str | None = None,
+        /,
+        **options: Unpack[RequestOptions],
+    ) -> AsyncStream:
+        """Make an HTTP request whose answer is read while it comes.
+
+        `async with client.stream("GET", url) as response:` enters with the head of the answer;
+        leaving the block before the end cancels the call, upstream too. Without a timeout of its
+        own the call has no deadline; the runtime's limits for streams hold.
+
+        Args:
+            request: an `HTTPRequest` alone, or a method.
+            url: behind a method.
+            options: as for `get`.
+
+        Raises (on entering):
+            ConnectorException: there is no answer; its class and disposition say what to do.
+        """
+        made = request_of(request, url, **options)
+        return AsyncStream(lambda: self._open_response(made))
+
+    async def _open_response(self, request: HTTPRequest) -> AsyncStreamResponse:
+        return AsyncStreamResponse(*await self.open_stream(request), repr(request))
+
+    async def open_stream(self, request: HTTPRequest) -> tuple[LiveStream, StreamStart]:
+        """For the blocking client: a streamed call and its head; whoever gets it closes it.
+
+        Raises:
+            ConnectorException: there is no answer.
+        """
+        outgoing = self._calls.http(request, stream=True)
+        live = await self._link.open_stream(
+            outgoing.message,
+            outgoing.timeout_s,
+            outgoing.source,
+            patience_s=self.config.timeout_ms / 1000,
+        )
+        try:
+            return live, await live.head()
+        except Exception:
+            await live.aclose()
+            raise
+        except BaseException:
+            live.close()
+            raise
 
     async def execute_many(
         self, requests: Iterable[HTTPRequest]
@@ -253,7 +262,7 @@ class AsyncRuntimeClient:
     async def _outcome(self, request: HTTPRequest) -> HTTPResponse | VastarError:
         """What came of `request`. A bug of ours while it is under way is raised."""
         try:
-            outgoing = self._http_message(request)
+            outgoing = self._calls.http(request)
         except VastarError as error:
             return error
         except Exception as error:  # noqa: BLE001  # whatever it is, it is this request's
@@ -262,6 +271,10 @@ class AsyncRuntimeClient:
             return _payload.http_response(await self._exchange(outgoing))
         except VastarError as error:
             return error
+        except Exception as error:
+            if outgoing.source is None or outgoing.source.error is not error:
+                raise
+            return _payload.unsendable(error, Disposition.SENT_NO_RESPONSE)
 
     async def health(self, timeout_s: float = 5.0) -> HealthResponse:
         """How the runtime is.
@@ -302,9 +315,3 @@ class AsyncRuntimeClient:
     async def options(self, url: str, **options: Unpack[RequestOptions]) -> HTTPResponse:
         """OPTIONS of `url`; options as for `get`."""
         return await self.execute_http(build_request("OPTIONS", url, **options))
-
-
-def _text(name: str, value: str) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} is {type(value).__name__}: it must be str")
-    return value

@@ -32,6 +32,7 @@ __all__ = [
     "RequestOptions",
     "StreamedBody",
     "build_request",
+    "request_of",
     "timeout_ms_of",
 ]
 
@@ -260,6 +261,26 @@ def build_request(method: str, url: str, **options: Unpack[RequestOptions]) -> H
     if timeout_s is not None:
         fields["timeout_ms"] = timeout_ms_of(timeout_s)
     return HTTPRequest(method, url, **fields)
+
+
+def request_of(
+    request: HTTPRequest | str, url: str | None, **options: Unpack[RequestOptions]
+) -> HTTPRequest:
+    """What a method means that takes a request, or a method and a URL with options.
+
+    Raises:
+        TypeError: it is neither, or both.
+        ValueError: as `build_request`.
+    """
+    if isinstance(request, HTTPRequest):
+        if url is not None or options:
+            raise TypeError("give an HTTPRequest alone, or a method and a URL with options")
+        return request
+    if not isinstance(request, str) or not isinstance(url, str):
+        raise TypeError(
+            'give an HTTPRequest, or a method and a URL, such as ("GET", "https://example.com/")'
+        )
+    return build_request(request, url, **options)
 
 
 def timeout_ms_of(timeout_s: float) -> int:

@@ -18,7 +18,7 @@ from vastar_client._headers import Headers
 from vastar_client.errors import HTTPStatusError
 from vastar_client.wire.enums import Disposition, ErrorClass
 
-__all__ = ["HTTPResponse"]
+__all__ = ["FIRST_ERROR_STATUS", "HTTPResponse", "charset_of", "is_event_stream"]
 
 _CLASS_OF_STATUS: Final = {
     408: ErrorClass.TIMEOUT,
@@ -29,7 +29,7 @@ _CLASS_OF_STATUS: Final = {
     504: ErrorClass.TRANSIENT,
 }
 _CHARSET: Final = re.compile(r";\s*charset\s*=\s*[\"']?([\w.:+-]+)", re.ASCII | re.IGNORECASE)
-_FIRST_ERROR_STATUS: Final = 400
+FIRST_ERROR_STATUS: Final = 400
 
 
 @dataclass(repr=False)
@@ -84,19 +84,18 @@ class HTTPResponse:
     @property
     def ok(self) -> bool:
         """Whether the status is below 400."""
-        return self.status_code < _FIRST_ERROR_STATUS
+        return self.status_code < FIRST_ERROR_STATUS
 
     @property
     def is_sse(self) -> bool:
         """Whether the body is a stream of server-sent events."""
-        return self.headers.get("content-type", "").lower().startswith("text/event-stream")
+        return is_event_stream(self.headers)
 
     @property
     def text(self) -> str:
         """The body as text, by the charset of its content type, else UTF-8; never fails."""
-        match = _CHARSET.search(self.headers.get("content-type", ""))
         try:
-            return self.body.decode(match[1] if match else "utf-8", errors="replace")
+            return self.body.decode(charset_of(self.headers) or "utf-8", errors="replace")
         except (LookupError, UnicodeError):  # an unknown charset, or a codec that is none for text
             return self.body.decode(errors="replace")
 
@@ -140,6 +139,17 @@ class HTTPResponse:
             f"<HTTPResponse {self.status_code} body={len(self.body)} bytes "
             f"request_id={self.request_id}>"
         )
+
+
+def charset_of(headers: dict[str, str]) -> str | None:
+    """The charset that the content type of an answer names, None where it names none."""
+    match = _CHARSET.search(headers.get("content-type", ""))
+    return match[1] if match else None
+
+
+def is_event_stream(headers: dict[str, str]) -> bool:
+    """Whether an answer with these header fields is a stream of server-sent events."""
+    return headers.get("content-type", "").lower().startswith("text/event-stream")
 
 
 def retry_after_ms(headers: Headers | dict[str, str], now_s: float) -> int:

@@ -13,7 +13,7 @@ import msgspec
 from vastar_client.response import HTTPResponse
 from vastar_client.wire.sse import SSEDecoder
 
-__all__ = ["SSEParser"]
+__all__ = ["SSEParser", "content_of"]
 
 SSESource: TypeAlias = str | bytes | HTTPResponse | Iterable[str | bytes]
 
@@ -49,7 +49,7 @@ class SSEParser:
         decoder = SSEDecoder()
         for chunk in _ended(sse_data):
             for event in decoder.feed(chunk):
-                content = _content(event.data)
+                content = content_of(event.data)
                 if content:
                     yield content
         decoder.finish()
@@ -71,7 +71,7 @@ def _chunks(source: SSESource) -> Iterator[bytes]:
             yield chunk.encode() if isinstance(chunk, str) else chunk
 
 
-def _content(data: str) -> str | None:
+def content_of(data: str) -> str | None:
     """`choices[0].delta.content`, or `delta.content` as the published guide shows it."""
     if data.startswith("["):  # [DONE], without the cost of failing to decode it
         return None
