@@ -2,16 +2,14 @@
 
 Making a context parses the host's whole list of authorities (21 ms measured), so it is made on
 first use and kept for good: there are no more than the configuration has TLS tables.
-TLS itself is `trio.SSLStream`: its cost is in the cryptography.
 """
 
 import ssl
 from pathlib import Path
 
-import trio
-
-from vastar_runtime.transport.channel import Channel, ChannelStream, StreamChannel
+from vastar_runtime.transport.channel import Channel
 from vastar_runtime.transport.settings import TlsSettings
+from vastar_runtime.transport.tls_channel import TlsChannel
 
 __all__ = ["TlsContexts", "start_tls"]
 
@@ -69,14 +67,6 @@ async def start_tls(channel: Channel, context: ssl.SSLContext, host: str) -> Cha
         trio.BrokenResourceError: the handshake failed; the cause tells why.
     """
     # The trailing dot of an absolute name is no part of it for SNI and certificates (RFC 6066, 3).
-    stream: trio.SSLStream[ChannelStream] = trio.SSLStream(
-        ChannelStream(channel), context, server_hostname=host.rstrip("."), https_compatible=True
-    )
-    await stream.do_handshake()
-
-    def look() -> bool:
-        # Records that Trio has received and OpenSSL has not opened yet are not seen; bytes behind a
-        # response in the same record are.
-        return channel.is_readable() or stream.pending() > 0
-
-    return StreamChannel(stream, abort=channel.abort, look=look)
+    secure = TlsChannel(channel, context, host.rstrip("."))
+    await secure.handshake()
+    return secure

@@ -90,6 +90,39 @@ async def test_a_slow_reader_slows_its_upstream(house: House, serve: Hosts) -> N
         assert received < sent <= received + 20_000
 
 
+@pytest.mark.parametrize("framing", ["Content-Length: 10000000", "Transfer-Encoding: chunked"])
+async def test_nothing_is_received_ahead_of_the_reader(
+    house: House, serve: Hosts, monkeypatch: pytest.MonkeyPatch, framing: str
+) -> None:
+    """So at most one receive buffer is held here, and the rest waits at the upstream."""
+    receives = 0
+    receive_some = MemoryChannel.receive_some
+
+    async def counted(channel: MemoryChannel, max_bytes: int = 65536) -> bytes:
+        nonlocal receives
+        receives += 1
+        data = await receive_some(channel, max_bytes)
+        assert len(data) <= 65536
+        return data
+
+    async def pour(channel: MemoryChannel) -> None:
+        await receive_some(channel)
+        await channel.send_buffers([f"HTTP/1.1 200 OK\r\n{framing}\r\n\r\n".encode()])
+        while True:
+            await channel.send_buffers([b"3e8\r\n" + bytes(1000) + b"\r\n"])
+
+    monkeypatch.setattr(MemoryChannel, "receive_some", counted)
+    serve(Serve(pour, capacity_bytes=1_000_000))
+    async with await house.ask(host="other.test") as response:
+        await response.read_some()  # it may have come with the head
+        receives = 0
+        for count in range(1, 6):
+            await trio.sleep(1000)
+            assert receives == count - 1
+            assert await response.read_some()
+            assert receives == count
+
+
 # Kept for later.
 
 

@@ -8,10 +8,13 @@ import pytest
 import trio
 
 from tests.runtime.transport.conftest import SCOPE, House, make_request
+from tests.support.http_bodies import ScriptedBody
 from tests.support.http_tls import Authority
 from tests.support.upstream import serve_upstream
 from vastar_client.wire.enums import Disposition
 from vastar_runtime.transport import (
+    Body,
+    BodySource,
     FaultKind,
     HttpTransport,
     Phase,
@@ -21,8 +24,9 @@ from vastar_runtime.transport import (
     TransportError,
     TransportSettings,
 )
-from vastar_runtime.transport.channel import Channel
+from vastar_runtime.transport.channel import Channel, ChannelStream
 from vastar_runtime.transport.fake import BlackHole, Script, Send, Serve, Wait
+from vastar_runtime.transport.memory import MemoryChannel
 from vastar_runtime.transport.tls import TlsContexts
 
 
@@ -66,6 +70,35 @@ async def test_a_good_certificate(house: House, authority: Authority) -> None:
     assert house.progress.reused
     assert asked == ["secure.test"]
     assert house.upstream.seen("tls")[0]["alpn"] == "http/1.1"
+
+
+@pytest.mark.parametrize("end", ["waits", "closes"])
+@pytest.mark.parametrize(
+    "body",
+    [bytes(300_000), ScriptedBody([bytes(65536)] * 9), ScriptedBody([b"a", 50.0])],
+    ids=["whole", "in pieces", "source waits"],
+)
+async def test_an_early_refusal_is_read_to_its_end(
+    house: House, authority: Authority, body: Body | BodySource, end: str
+) -> None:
+    """Its body comes in a record of its own, when the sending has been given up."""
+    context = authority.server("secure.test")
+
+    async def refuse(channel: MemoryChannel) -> None:
+        stream = trio.SSLStream(ChannelStream(channel), context, server_side=True)
+        await stream.do_handshake()
+        await trio.sleep(1)
+        for piece in (b"HTTP/1.1 413 X\r\nContent-Length: 6\r\n\r\n", b"no", b"way", b"!"):
+            await stream.send_all(piece)
+            await trio.sleep(1)
+        if end == "waits":
+            await trio.sleep_forever()
+
+    house.network.add_host("secure.test", Serve(refuse))
+    house.make(settings_for(authority))
+    assert await fetch(house, method=b"POST", body=body) == (413, b"noway!")
+    assert not house.progress.request_sent
+    assert house.counts == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
