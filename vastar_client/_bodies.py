@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from vastar_client.request import Readable, StreamedBody
 from vastar_client.wire import Buffer
@@ -101,6 +102,7 @@ class _File(Source):
         self._first: Any = b""
         self._rewind: Callable[[], object] | None = None
         self._left_bytes: int | None = None
+        self._is_memory = isinstance(file, io.BytesIO | io.StringIO)
         seekable = getattr(file, "seekable", None)
         if seekable is not None and seekable():
             with suppress(OSError):  # it was wrong about that
@@ -131,9 +133,13 @@ class _File(Source):
         wanted_bytes = _READ_BYTES if left_bytes is None else min(_READ_BYTES, left_bytes)
         if not wanted_bytes:
             return b""
-        piece = await anyio.to_thread.run_sync(
-            self._read, wanted_bytes, limiter=threads, abandon_on_cancel=True
-        )
+        if self._is_memory:
+            await checkpoint()
+            piece = self._read(wanted_bytes)
+        else:
+            piece = await anyio.to_thread.run_sync(
+                self._read, wanted_bytes, limiter=threads, abandon_on_cancel=True
+            )
         data = _as_bytes(piece)
         if left_bytes is not None:
             self._left_bytes = left_bytes - len(data)

@@ -118,16 +118,19 @@ class Listener:
             thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
-        lock = threading.Lock()
+        lock = threading.RLock()  # a frame may have others made later
         later: list[tuple[float, int, Frame]] = []
         order = itertools.count()
+        woken, waker = socket.socketpair()
+        waker.setblocking(False)  # one byte that is unread will do
 
         def deliver(frame: Frame, delay_s: float) -> None:
-            if delay_s > 0:  # this comes from this thread alone
-                heapq.heappush(later, (time.monotonic() + delay_s, next(order), frame))
-                return
             with lock, suppress(OSError):  # the client has gone
-                connection.sendall(frame())
+                if delay_s > 0:
+                    heapq.heappush(later, (time.monotonic() + delay_s, next(order), frame))
+                    waker.send(b"!")  # this may be another thread
+                else:
+                    connection.sendall(frame())
 
         def hang_up() -> None:
             with suppress(OSError):
@@ -135,17 +138,25 @@ class Listener:
 
         peer = FakePeer(self._server, deliver, hang_up)
         self._on_peer(peer)
-        with connection, selectors.DefaultSelector() as selector, suppress(OSError):
+        with (
+            connection,
+            woken,
+            waker,
+            selectors.DefaultSelector() as selector,
+            suppress(OSError),
+        ):
             selector.register(connection, selectors.EVENT_READ)
+            selector.register(woken, selectors.EVENT_READ)
             while True:
                 while later and later[0][0] <= time.monotonic():
                     deliver(heapq.heappop(later)[2], 0)
-                if not selector.select(later[0][0] - time.monotonic() if later else None):
-                    continue
-                data = connection.recv(65_536)
-                if not data:
-                    return
-                peer.receive(data)
+                ready = selector.select(later[0][0] - time.monotonic() if later else None)
+                for key, _ in ready:
+                    data = key.fileobj.recv(65_536)  # type: ignore[union-attr]  # both are sockets
+                    if key.fileobj is connection:
+                        if not data:
+                            return
+                        peer.receive(data)
 
     def close(self) -> None:
         """Take no more connections."""

@@ -12,15 +12,24 @@ a test proves is what goes over the wire. Two ways to reach it:
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import msgspec
 from anyio.abc import ByteStream
 from anyio.lowlevel import checkpoint
 
 from vastar_client._fake_peer import FakePeer, HeldCall, Reply, read_call
+from vastar_client._fake_streams import (
+    HOLD,
+    After,
+    FakeStream,
+    FakeUpload,
+    Hold,
+    Step,
+    StreamReply,
+    json_event,
+)
 from vastar_client._fake_transports import Listener, MemoryStream
 from vastar_client._headers import Headers, HeaderTypes, header_pairs
 from vastar_client.config import RuntimeConfig
@@ -28,27 +37,22 @@ from vastar_client.errors import ConnectorException, RuntimeUnavailable
 from vastar_client.request import HTTPRequest
 from vastar_client.response import HTTPResponse
 from vastar_client.wire import Disposition, ErrorClass, ExecuteRequest, HealthResponse
+from vastar_client.wire.sse import SSEEvent
 
-__all__ = ["HOLD", "After", "FakeRuntime", "HeldCall", "respond"]
-
-
-class _Hold:
-    """The type of `HOLD`."""
-
-
-HOLD: Final = _Hold()
-"""A reply that is no reply: the call waits in `FakeRuntime.held`."""
-
-
-@dataclass(frozen=True)
-class After:
-    """A reply that comes `delay_s` seconds later."""
-
-    delay_s: float
-    reply: Reply
+__all__ = [
+    "HOLD",
+    "After",
+    "FakeRuntime",
+    "FakeStream",
+    "FakeUpload",
+    "HeldCall",
+    "respond",
+    "respond_events",
+    "respond_stream",
+]
 
 
-AnyReply: TypeAlias = Reply | After | _Hold
+AnyReply: TypeAlias = Reply | After | Hold
 Handler: TypeAlias = Callable[[Any], AnyReply]
 
 
@@ -91,14 +95,59 @@ def respond(
     )
 
 
+def respond_stream(
+    steps: Iterable[Step] = (),
+    *,
+    status_code: int = 200,
+    headers: HeaderTypes | None = None,
+    trailers: HeaderTypes | None = None,
+    attempts: int = 1,
+) -> StreamReply:
+    """A streamed answer for a script.
+
+    Args:
+        steps: what comes, in order, as fast as the caller takes it; may be endless. Bytes or text
+            is data; an `SSEEvent` is an event; `After(delay_s, step)` comes later; a
+            `ConnectorException` ends the stream with that failure, without a head where it comes
+            first; at `HOLD` it stays open and silent (`FakeStream.push` and `end` go on).
+        status_code: the HTTP status.
+        headers: a mapping, or pairs where a name repeats.
+        trailers: fields behind the body.
+        attempts: how often the runtime says that it tried.
+    """
+    return StreamReply(steps, status_code, header_pairs(headers), header_pairs(trailers), attempts)
+
+
+def respond_events(steps: Iterable[Any], *, headers: HeaderTypes | None = None) -> StreamReply:
+    """A stream of server-sent events for a script: text is the data of an event.
+
+    Args:
+        steps: as for `respond_stream`, but text is the data of one event, and any other value is
+            data as JSON.
+        headers: more header fields.
+    """
+    pairs = [("content-type", "text/event-stream"), *header_pairs(headers)]
+    return StreamReply(map(_as_event, steps), headers=pairs)
+
+
+def _as_event(step: Any) -> Step:
+    if isinstance(step, After):
+        return After(step.delay_s, _as_event(step.reply))
+    if isinstance(step, bytes | SSEEvent | ConnectorException | Hold):
+        return step
+    return SSEEvent(step) if isinstance(step, str) else json_event(step)
+
+
 class FakeRuntime:
     """A runtime that does as it is told.
 
     Args:
         replies: one reply for each call in turn, or a function from the request to its reply. A
-            reply is an answer made by `respond`, a `ConnectorException`, bytes (the raw payload of
-            another connector), `After(delay_s, reply)` or `HOLD`. The function gets an
-            `HTTPRequest`, or the `ExecuteRequest` where the connector is not `http`.
+            reply is an answer made by `respond`, `respond_stream` or `respond_events`, a
+            `ConnectorException`, bytes (the raw payload of another connector),
+            `After(delay_s, reply)` or `HOLD`. The function gets an `HTTPRequest`, or the
+            `ExecuteRequest` where the connector is not `http`. A call of `stream()` may get any of
+            them.
         keeps_deadlines: the attribute's first value.
 
     Attributes:
@@ -108,8 +157,14 @@ class FakeRuntime:
         held: the calls that were answered with `HOLD`.
         health: what a health check is told.
         available: False makes it impossible to connect in memory.
-        keeps_deadlines: whether a call that waits is answered TIMEOUT at its deadline, as the
-            runtime does; False is a runtime that is stuck.
+        keeps_deadlines: whether a call that waits is answered TIMEOUT at its deadline, and a
+            silent stream kept alive, as the runtime does; False is a runtime that is stuck.
+        streams: the streamed answers so far, with what came of each.
+        uploads: the bodies that came in pieces, as far as they came.
+        waits_for_bodies: whether such a body has to be there before the call is answered; else
+            the function sees a request without it.
+        reads_bodies: whether more of one is taken than fits a window; False is an upstream that
+            does not read.
     """
 
     def __init__(
@@ -122,36 +177,55 @@ class FakeRuntime:
         self.health = HealthResponse(healthy=True, message="fake", available_credits=256)
         self.available = True
         self.keeps_deadlines = keeps_deadlines
+        self.streams: list[FakeStream] = []
+        self.uploads: list[FakeUpload] = []
+        self.waits_for_bodies = True
+        self.reads_bodies = True
         self._handler = replies if callable(replies) else _Script(replies)
         self._peers: list[FakePeer] = []
         self._listener: Listener | None = None
 
     # What the peers call
 
-    def serve(self, peer: FakePeer, message: ExecuteRequest) -> None:
-        """Answer one call."""
-        self.messages.append(message)
-        call = HeldCall(message, message, peer)
+    def serve(self, call: HeldCall) -> None:
+        """Answer one call, or wait for its body."""
+        self.messages.append(call.message)
         try:
-            call.request = read_call(message)
+            call.request = read_call(call.message)
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller wrote it
             why = f"the request cannot be read: {error}"
             call.reply(ConnectorException(why, ErrorClass.INVALID_REQUEST))
             return
+        if call.upload is not None:
+            self.uploads.append(call.upload)
+        waits = call.message.stream
+        if call.upload is None or not self.waits_for_bodies:
+            waits = self._answer(call) or waits
+        else:
+            waits = True
+        if waits and self.keeps_deadlines and call.message.deadline_at_ms:
+            self._end_at(call, call.message.deadline_at_ms / 1000 - time.time())
+
+    def body_came(self, call: HeldCall) -> None:
+        """All of the body of `call` is there."""
+        if self.waits_for_bodies and call.upload is not None:
+            if isinstance(call.request, HTTPRequest):
+                call.request.body = bytes(call.upload.data)
+            self._answer(call)
+
+    def _answer(self, call: HeldCall) -> bool:
+        """Answer `call` as the script says; whether that is to come yet."""
         if isinstance(call.request, HTTPRequest):
             self.requests.append(call.request)
         reply = self._reply_to(call.request)
-        if isinstance(reply, _Hold):
+        if isinstance(reply, Hold):
             self.held.append(call)
-        elif isinstance(reply, After) and reply.delay_s > 0:
-            peer.answer(call, reply.reply, reply.delay_s)
-        else:
-            call.reply(reply.reply if isinstance(reply, After) else reply)
-            return
-        peer.waiting[message.request_id] = call
-        if self.keeps_deadlines and message.deadline_at_ms:
-            left_s = message.deadline_at_ms / 1000 - time.time()
-            peer.later(lambda: self._end_at_deadline(call), max(0.0, left_s))
+            return True
+        if isinstance(reply, After) and reply.delay_s > 0:
+            call.peer.answer(call, reply.reply, reply.delay_s)
+            return True
+        call.reply(reply.reply if isinstance(reply, After) else reply)
+        return False
 
     def _reply_to(self, request: HTTPRequest | ExecuteRequest) -> AnyReply:
         try:
@@ -159,37 +233,33 @@ class FakeRuntime:
         except Exception as error:  # noqa: BLE001  # a mistake in a test must not hang it
             return _mistake(f"raised {error!r}")
         inner: object = reply.reply if isinstance(reply, After) else reply
-        if not isinstance(inner, HTTPResponse | ConnectorException | bytes | _Hold):
+        if not isinstance(inner, HTTPResponse | ConnectorException | bytes | StreamReply | Hold):
             return _mistake(f"gave {type(inner).__name__}, which is no reply")
         return reply
 
-    def _end_at_deadline(self, call: HeldCall) -> bytes:
-        self._let_go(call)
-        return call.peer.frame(
-            call,
-            ConnectorException(
-                "timed out: the deadline_at_ms passed while the FakeRuntime held the call",
-                ErrorClass.TIMEOUT,
-                disposition=Disposition.SENT_NO_RESPONSE,
-            ),
+    def _end_at(self, call: HeldCall, left_s: float) -> None:
+        why = ConnectorException(
+            "timed out: the deadline_at_ms passed while the FakeRuntime held the call",
+            ErrorClass.TIMEOUT,
+            disposition=Disposition.SENT_NO_RESPONSE,
         )
+        call.peer.end(call, why, max(0.0, left_s), before=lambda: self._let_go(call))
 
     def _let_go(self, call: HeldCall) -> None:
         with suppress(ValueError):  # it was none of them, or the test has taken it out
             self.held.remove(call)
 
     def cancel(self, call: HeldCall | None, request_id: int) -> None:
-        """Note a cancellation; a call that waits ends with the final frame that is due."""
+        """Note a cancellation; the call ends with the final frame that is due."""
         self.cancelled.append(request_id)
         if call is not None:
             self._let_go(call)
-            call.reply(
-                ConnectorException(
-                    "cancelled by caller",
-                    ErrorClass.PERMANENT,
-                    disposition=Disposition.SENT_NO_RESPONSE,
-                )
+            why = ConnectorException(
+                "cancelled by caller",
+                ErrorClass.PERMANENT,
+                disposition=Disposition.SENT_NO_RESPONSE,
             )
+            call.peer.end(call, why)
 
     # How clients reach it
 

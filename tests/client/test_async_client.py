@@ -231,7 +231,7 @@ async def test_a_request_over_the_frame_limit_fails_alone(autojump_clock):
     fake = FakeRuntime(echo)
     async with AsyncRuntimeClient(dial=fake.dial) as client:
         with pytest.raises(ConnectorException, match="exceeds the limit of 67108864") as caught:
-            await client.put(URL, data=memoryview(bytes(64 * 1024 * 1024)))
+            await client.execute("db", "query", memoryview(bytes(64 * 1024 * 1024)))
         assert caught.value.error_class is ErrorClass.INVALID_REQUEST
         assert caught.value.disposition is Disposition.NOT_SENT
         assert (await client.get(URL)).ok
