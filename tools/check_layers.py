@@ -67,10 +67,33 @@ ROOMS = (
         ),
         "a connection over its whole life, and the exchanges on it",
     ),
-    Room(30, ("vastar_client.async_client",), "calls: the native client"),
+    Room(
+        25,
+        (
+            "vastar_client._calls",
+            "vastar_client._decoding",
+            "vastar_client._reconnecting",
+            "vastar_client._stream_answer",
+        ),
+        "requests as messages, and streamed answers but for the waiting",
+    ),
+    Room(
+        30,
+        (
+            "vastar_client.async_client",
+            "vastar_client.event_source",
+            "vastar_client.streaming",
+        ),
+        "calls: the native client",
+    ),
     Room(
         40,
-        ("vastar_client.blocking", "vastar_client._loop_thread"),
+        (
+            "vastar_client.blocking",
+            "vastar_client.blocking_events",
+            "vastar_client.blocking_streaming",
+            "vastar_client._loop_thread",
+        ),
         "plain calls over one loop thread",
     ),
     Room(
@@ -78,6 +101,7 @@ ROOMS = (
         (
             "vastar_client.testing",
             "vastar_client._fake_peer",
+            "vastar_client._fake_streams",
             "vastar_client._fake_transports",
         ),
         "for the tests of connectors",

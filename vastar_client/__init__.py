@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vastar_client._headers import Headers
+    from vastar_client._reconnecting import Reconnect
     from vastar_client.async_client import AsyncRuntimeClient, ConnectorAnswer
     from vastar_client.blocking import RuntimeClient
+    from vastar_client.blocking_events import EventSource
+    from vastar_client.blocking_streaming import Stream, StreamResponse
     from vastar_client.config import RuntimeConfig
     from vastar_client.errors import (
         CallTimeout,
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
         VastarError,
         WrongThreadError,
     )
+    from vastar_client.event_source import AsyncEventSource
     from vastar_client.helpers import HTTPResponseHelper
     from vastar_client.request import (
         DELETE,
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from vastar_client.response import HTTPResponse
     from vastar_client.retry import retry_with_backoff, retry_with_backoff_async
     from vastar_client.sse_parser import SSEParser
+    from vastar_client.streaming import AsyncStream, AsyncStreamResponse
     from vastar_client.wire.enums import Disposition, ErrorClass
     from vastar_client.wire.messages import HealthResponse
     from vastar_client.wire.sse import SSEDecoder, SSEEvent, SSELimitError
@@ -52,19 +57,24 @@ __all__ = [
     "PATCH",
     "POST",
     "PUT",
+    "AsyncEventSource",
     "AsyncRuntimeClient",
+    "AsyncStream",
+    "AsyncStreamResponse",
     "CallTimeout",
     "ConnectionClosed",
     "ConnectorAnswer",
     "ConnectorException",
     "Disposition",
     "ErrorClass",
+    "EventSource",
     "HTTPRequest",
     "HTTPResponse",
     "HTTPResponseHelper",
     "HTTPStatusError",
     "Headers",
     "HealthResponse",
+    "Reconnect",
     "RuntimeClient",
     "RuntimeConfig",
     "RuntimeUnavailable",
@@ -72,6 +82,8 @@ __all__ = [
     "SSEEvent",
     "SSELimitError",
     "SSEParser",
+    "Stream",
+    "StreamResponse",
     "VastarError",
     "WrongThreadError",
     "retry_with_backoff",
@@ -82,16 +94,21 @@ _MODULE_OF = {
     name: module
     for module, names in {
         "_headers": "Headers",
+        "_reconnecting": "Reconnect",
         "async_client": "AsyncRuntimeClient ConnectorAnswer",
         "blocking": "RuntimeClient",
+        "blocking_events": "EventSource",
+        "blocking_streaming": "Stream StreamResponse",
         "config": "RuntimeConfig",
         "errors": "CallTimeout ConnectionClosed ConnectorException HTTPStatusError "
         "RuntimeUnavailable VastarError WrongThreadError",
+        "event_source": "AsyncEventSource",
         "helpers": "HTTPResponseHelper",
         "request": "DELETE GET HEAD OPTIONS PATCH POST PUT HTTPRequest",
         "response": "HTTPResponse",
         "retry": "retry_with_backoff retry_with_backoff_async",
         "sse_parser": "SSEParser",
+        "streaming": "AsyncStream AsyncStreamResponse",
         "wire.enums": "Disposition ErrorClass",
         "wire.messages": "HealthResponse",
         "wire.sse": "SSEDecoder SSEEvent SSELimitError",

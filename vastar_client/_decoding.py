@@ -228,7 +228,12 @@ class Reading:
     @property
     def is_done(self) -> bool:
         """Whether what comes now says nothing any more, though the stream goes on."""
-        return getattr(self._decoder, "done", False)
+        return isinstance(self._decoder, DeltaDecoder) and self._decoder.done
+
+    @property
+    def sse(self) -> SSEDecoder | None:
+        """The decoder of events, where it is read as such."""
+        return self._decoder.sse if isinstance(self._decoder, EventDecoder) else None
 
     def begin(self, what: str, make: Callable[[], Decoder]) -> None:
         """Read it as `what`, from now on.

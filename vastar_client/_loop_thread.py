@@ -81,11 +81,15 @@ class Job(Generic[_T]):
             settled = self._finished.acquire()
         finally:
             if not settled:
-                self._loop.call_soon(self._cancel)
+                self.cancel_soon()
         if self._error is not None:
             raise self._error
         result: _T = self._result
         return result
+
+    def cancel_soon(self) -> None:
+        """Cancel it, from any thread: its waiting thread gets a ConnectionClosed."""
+        self._loop.call_soon(self._cancel)
 
     def _cancel(self) -> None:
         self._cancelled = True

@@ -102,7 +102,24 @@ class StreamAnswer:
         end = self._live.end
         return end.disposition if end else Disposition.RESPONSE_STARTED
 
-    def _begin(self, what: str, max_line_characters: int = MAX_LINE_CHARACTERS) -> None:
+    @property
+    def last_event_id(self) -> str:
+        """What to send as Last-Event-ID to go on behind this stream, while `events` reads it."""
+        sse = self._reading.sse
+        return sse.last_event_id if sse else ""
+
+    @property
+    def retry_ms(self) -> int | None:
+        """How long the stream asks to wait before coming back, None where it does not."""
+        sse = self._reading.sse
+        return sse.retry_ms if sse else None
+
+    def _begin(
+        self,
+        what: str,
+        max_line_characters: int = MAX_LINE_CHARACTERS,
+        last_event_id: str = "",
+    ) -> None:
         """Read the body as the method `what` does."""
         charset = charset_of(self.headers)
         decoders: dict[str, Callable[[], Decoder]] = {
@@ -111,7 +128,7 @@ class StreamAnswer:
             "iter_lines": lambda: LineDecoder(
                 charset, max_line_characters, lambda what: too_long(what, self.request_id)
             ),
-            "events": EventDecoder,
+            "events": lambda: EventDecoder(last_event_id),
             "content_deltas": DeltaDecoder,
         }
         self._reading.begin(what, decoders[what])
@@ -120,6 +137,15 @@ class StreamAnswer:
         """Take the next data of the stream; none is the end."""
         self.received_bytes += len(data)
         self._reading.feed(data)
+
+    def _check_open(self) -> None:
+        """Raise where the response was closed before all of it was read.
+
+        Raises:
+            ConnectionClosed: it was.
+        """
+        if self._live.closed and (self._reading.ready or not self._reading.has_ended):
+            raise self._live.closed_error()
 
     def _as_response(self, body: bytes) -> HTTPResponse:
         """What an `HTTPStatusError` shows of this answer."""

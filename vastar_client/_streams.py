@@ -46,10 +46,12 @@ class LiveStream:
     Attributes:
         label: says what is streamed, in a warning about a stream that was not closed; empty for
             one that its owner has not got yet.
+        closed: whether it was closed; nothing more of it can be read then.
     """
 
     def __init__(self, session: Session, entry: StreamEntry, ends_at: float) -> None:
         self.label = ""
+        self.closed = False
         self._session = session
         self._entry = entry
         self._ends_at = ends_at
@@ -110,6 +112,16 @@ class LiveStream:
         self._session.consumed(entry, len(data))
         return data
 
+    async def take_some(self, max_bytes: int, timeout_s: float) -> bytes:
+        """What comes in `timeout_s`, up to about `max_bytes` of it, whatever ends it."""
+        parts: list[bytes] = []
+        left_bytes = max_bytes
+        with anyio.move_on_after(timeout_s), suppress(ConnectorException):
+            while left_bytes > 0 and (data := await self.take_all()):
+                parts.append(data)
+                left_bytes -= len(data)
+        return b"".join(parts)[:max_bytes]
+
     async def linger(self) -> None:
         """Give the end a moment to come, where nothing else is wanted.
 
@@ -152,20 +164,27 @@ class LiveStream:
             disposition=self._entry.disposition,
         )
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether its end has come and everything before it was taken."""
+        return self._entry.is_over and not self._entry.chunks
+
+    def closed_error(self) -> ConnectionClosed:
+        """What reading it raises, once it was closed."""
+        return ConnectionClosed(
+            "the stream was closed before its end: read it inside its `with` block",
+            None,
+            self.request_id,
+            disposition=self._entry.disposition,
+        )
+
     def close(self) -> None:
         """Leave it: what still comes is discarded, and whoever waits for it is told."""
-        entry = self._entry
-        if entry.chunks or not entry.is_over:
-            entry.chunks.clear()
-            entry.fail(
-                ConnectionClosed(
-                    "the stream was closed before its end: read it inside its `with` block",
-                    None,
-                    entry.request_id,
-                    disposition=entry.disposition,
-                )
-            )
-        self._session.withdraw(entry)
+        self.closed = True
+        if not self.is_finished:
+            self._entry.chunks.clear()
+            self._entry.fail(self.closed_error())
+        self._session.withdraw(self._entry)
 
     async def aclose(self) -> None:
         """As `close`; and wait until nobody reads from the caller's own body any more."""

@@ -17,9 +17,11 @@ from vastar_client import _payload
 from vastar_client._calls import CallMaker, Outgoing
 from vastar_client._dialing import dial as dial_configured
 from vastar_client._link import Dial, Link
+from vastar_client._reconnecting import Reconnect, event_plan, event_request
 from vastar_client._streams import LiveStream
 from vastar_client.config import RuntimeConfig, check_config
 from vastar_client.errors import VastarError
+from vastar_client.event_source import AsyncEventSource
 from vastar_client.request import (
     HTTPRequest,
     RequestOptions,
@@ -210,6 +212,30 @@ class AsyncRuntimeClient:
         """
         made = request_of(request, url, **options)
         return AsyncStream(lambda: self._open_response(made))
+
+    def events(
+        self,
+        request: HTTPRequest | str,
+        /,
+        *,
+        reconnect: Reconnect | bool = True,
+        last_event_id: str = "",
+        **options: Unpack[RequestOptions],
+    ) -> AsyncEventSource:
+        """The server-sent events of a stream that is connected to again whenever it ends.
+
+        Args:
+            request: a URL, for a GET; or an `HTTPRequest` alone.
+            reconnect: how often and how fast; False: the first end is the end.
+            last_event_id: where to begin, as an earlier source said it.
+            options: as for `get`; a timeout bounds each connection.
+
+        Raises (while iterating):
+            ConnectorException: a repeat cannot help, or was tried often enough.
+            SSELimitError: a line is over 1 MiB or an event over 4 MiB.
+        """
+        made = event_request(request, options)
+        return AsyncEventSource(event_plan(made, reconnect, last_event_id), self.stream)
 
     async def _open_response(self, request: HTTPRequest) -> AsyncStreamResponse:
         return AsyncStreamResponse(*await self.open_stream(request), repr(request))

@@ -17,22 +17,31 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Final, Self, TypeVar, Unpack, overload
 
 import anyio
 from anyio.abc import ByteStream
 
 from vastar_client._dialing import dial as dial_configured
 from vastar_client._link import Dial
+from vastar_client._reconnecting import Reconnect, event_plan, event_request
 from vastar_client.async_client import AsyncRuntimeClient, ConnectorAnswer
+from vastar_client.blocking_events import EventSource
+from vastar_client.blocking_streaming import Stream, StreamResponse
 from vastar_client.config import RuntimeConfig, check_config, check_timeout_ms
 from vastar_client.errors import ConnectionClosed, RuntimeUnavailable, VastarError
-from vastar_client.request import HTTPRequest, RequestOptions, build_request, timeout_ms_of
+from vastar_client.request import (
+    HTTPRequest,
+    RequestOptions,
+    build_request,
+    request_of,
+    timeout_ms_of,
+)
 from vastar_client.response import HTTPResponse
 from vastar_client.wire import Disposition, HealthResponse
 
 if TYPE_CHECKING:
-    from vastar_client._loop_thread import LoopThread
+    from vastar_client._loop_thread import Job, LoopThread
 
 __all__ = ["RuntimeClient"]
 
@@ -215,10 +224,14 @@ class RuntimeClient:
             function: is told what is left of `timeout_s`: opening the connection takes time too.
             timeout_s: bounds the opening, beside `connect_timeout_ms`.
         """
+        connected, left_s = self._opened(timeout_s)
+        return connected.loop.submit(lambda: function(connected.client, left_s)).wait()
+
+    def _opened(self, timeout_s: float) -> tuple[_Connected, float]:
+        """The connection, opened, and what is left of `timeout_s`."""
         connected = self._connection()
         # The runtime counts in milliseconds, and has less than one left at the very end.
-        left_s = max(timeout_s - connected.wait_opened(timeout_s), 0.001)
-        return connected.loop.submit(lambda: function(connected.client, left_s)).wait()
+        return connected, max(timeout_s - connected.wait_opened(timeout_s), 0.001)
 
     def execute_http(self, request: HTTPRequest) -> HTTPResponse:
         """Make an HTTP request. Every HTTP status is an answer, not an error."""
@@ -237,6 +250,55 @@ class RuntimeClient:
         return check_timeout_ms(
             "timeout_ms", self.config.timeout_ms if timeout_ms is None else timeout_ms
         )
+
+    @overload
+    def stream(self, request: HTTPRequest, /) -> Stream: ...
+
+    @overload
+    def stream(self, request: str, url: str, /, **options: Unpack[RequestOptions]) -> Stream: ...
+
+    def stream(
+        self,
+        request: HTTPRequest | str,
+        url: str | None = None,
+        /,
+        **options: Unpack[RequestOptions],
+    ) -> Stream:
+        """Make an HTTP request whose answer is read while it comes.
+
+        `with client.stream("GET", url) as response:` enters with the head of the answer; leaving
+        the block before the end cancels the call, upstream too. As `AsyncRuntimeClient.stream`.
+        """
+        made = request_of(request, url, **options)
+        return Stream(lambda: self._begin_stream(made))
+
+    def events(
+        self,
+        request: HTTPRequest | str,
+        /,
+        *,
+        reconnect: Reconnect | bool = True,
+        last_event_id: str = "",
+        **options: Unpack[RequestOptions],
+    ) -> EventSource:
+        """The server-sent events of a stream that is connected to again whenever it ends.
+
+        As `AsyncRuntimeClient.events` does.
+        """
+        made = event_request(request, options)
+        return EventSource(event_plan(made, reconnect, last_event_id), self.stream)
+
+    def _begin_stream(self, request: HTTPRequest) -> "Job[StreamResponse]":
+        timeout_ms = request.timeout_ms
+        connected, left_s = self._opened(math.inf if timeout_ms is None else timeout_ms / 1000)
+        if timeout_ms is not None and timeout_ms != timeout_ms_of(left_s):
+            request = request.with_timeout(timeout_ms_of(left_s))
+
+        async def open_response() -> StreamResponse:
+            live, head = await connected.client.open_stream(request)
+            return StreamResponse(connected.loop, self, live, head, repr(request))
+
+        return connected.loop.submit(open_response)
 
     def execute_many(self, requests: Iterable[HTTPRequest]) -> list[HTTPResponse | VastarError]:
         """Make all `requests` side by side; the answers in their order, failures as values.

@@ -8,11 +8,8 @@ one leaves no generator behind that somebody would have to close.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
-
-import anyio
 
 from vastar_client._decoding import MAX_LINE_CHARACTERS, too_long
 from vastar_client._stream_answer import (
@@ -21,7 +18,6 @@ from vastar_client._stream_answer import (
     MAX_READ_BYTES,
     StreamAnswer,
 )
-from vastar_client.errors import ConnectorException
 from vastar_client.wire.sse import SSEEvent
 
 __all__ = ["AsyncStream", "AsyncStreamResponse"]
@@ -51,13 +47,16 @@ class AsyncStreamResponse(StreamAnswer):
     raise `ConnectorException` where the answer breaks off, behind what came of it.
     """
 
-    def events(self) -> AsyncIterator[SSEEvent]:
+    def events(self, *, last_event_id: str = "") -> AsyncIterator[SSEEvent]:
         """The server-sent events, as they come.
+
+        Args:
+            last_event_id: the id that events have before the stream sets one.
 
         Raises (while iterating):
             SSELimitError: a line is over 1 MiB or an event over 4 MiB.
         """
-        return self._iterate("events")
+        return self._iterate("events", last_event_id=last_event_id)
 
     def content_deltas(self) -> AsyncIterator[str]:
         """The pieces of text in an OpenAI-shaped stream of chat completions, up to its `[DONE]`.
@@ -83,13 +82,16 @@ class AsyncStreamResponse(StreamAnswer):
         """
         return self._iterate("iter_lines", max_characters)
 
-    def _iterate(self, what: str, max_characters: int = MAX_LINE_CHARACTERS) -> _Items[Any]:
-        self._begin(what, max_characters)
+    def _iterate(
+        self, what: str, max_characters: int = MAX_LINE_CHARACTERS, last_event_id: str = ""
+    ) -> _Items[Any]:
+        self._begin(what, max_characters, last_event_id)
         return _Items(self._next)
 
     async def _next(self) -> Any:
         """The next item of whatever the body is read as."""
         reading = self._reading
+        self._check_open()
         while not reading.ready:
             if reading.is_done and not reading.has_ended:
                 await self._live.linger()
@@ -123,14 +125,10 @@ class AsyncStreamResponse(StreamAnswer):
         """
         if self.ok:
             return self
-        parts: list[bytes] = []
+        body = b""
         if not self._reading.has_begun:
-            with anyio.move_on_after(MAX_ERROR_BODY_S), suppress(ConnectorException):
-                async for part in self.iter_bytes():
-                    parts.append(part)
-                    if self.received_bytes >= MAX_ERROR_BODY_BYTES:
-                        break
-        self._as_response(b"".join(parts)[:MAX_ERROR_BODY_BYTES]).raise_for_status()
+            body = await self._live.take_some(MAX_ERROR_BODY_BYTES, MAX_ERROR_BODY_S)
+        self._as_response(body).raise_for_status()
         raise AssertionError("it raises for an error status")
 
     async def aclose(self) -> None:
