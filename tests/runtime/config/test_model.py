@@ -25,6 +25,9 @@ def test_defaults_are_the_published_ones() -> None:
     assert config.server.max_in_flight_per_connection == 256
     assert config.server.max_queued_answer_bytes == 32 * 1024 * 1024
     assert config.http.default_timeout_s == 30.0
+    assert config.http.stream_timeout_s == config.server.stream_drain_s == 600.0
+    assert config.http.stream_header_timeout_s == 60.0
+    assert config.http.stream_idle_timeout_s == 300.0
     assert config.http.pool.max_connections_per_key == 256
 
 

@@ -5,7 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vastar_runtime.connectors.http.errors import InvalidCall
-from vastar_runtime.connectors.http.headers import encode_headers, has_header, without_headers
+from vastar_runtime.connectors.http.headers import (
+    declared_bytes,
+    encode_headers,
+    has_header,
+    without_headers,
+)
 
 
 def refusal(*pairs: tuple[str, str], body_bytes: int = 0) -> str:
@@ -90,6 +95,35 @@ def test_a_content_length_that_agrees_is_left_to_the_transport():
 def test_any_other_content_length_is_refused(value):
     assert refusal(("Content-Length", value), body_bytes=5) == (
         "Invalid header 'Content-Length': the body has 5 bytes; leave it out"
+    )
+
+
+@pytest.mark.parametrize("value", ["4", "007", "x", ""])
+def test_of_a_body_that_follows_the_length_is_read_elsewhere(value):
+    assert encode_headers([("Content-Length", value), ("a", "b")], None) == [(b"a", b"b")]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        ([], None),
+        ([("Content-Type", "5")], None),
+        ([("Content-Length", "0")], 0),
+        ([("a", "b"), ("CONTENT-length", "\t5 ")], 5),
+        ([("Content-Length", "5"), ("content-length", " 5")], 5),
+        ([("Content-Length", "9" * 18)], 10**18 - 1),
+    ],
+)
+def test_the_length_that_a_caller_declares_for_a_body_that_follows(pairs, expected):
+    assert declared_bytes(pairs) == expected
+
+
+@pytest.mark.parametrize("values", [["5", "6"], ["-5"], ["5, 5"], [""], ["\u0665"], ["9" * 19]])
+def test_any_other_declaration_is_refused(values):
+    with pytest.raises(InvalidCall) as refused:
+        declared_bytes([("Content-Length", value) for value in values])
+    assert str(refused.value) == (
+        "Invalid header 'content-length': give one number of bytes, or none"
     )
 
 
