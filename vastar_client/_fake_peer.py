@@ -165,10 +165,9 @@ class FakePeer:
             if call.upload.ended:
                 self._server.body_came(call)
         if connection_bytes or stream_bytes:
+            # With the id, credit of the connection may come before any of the caller's.
             credit = CreditUpdate(
-                stream_bytes,
-                request_id=chunk.request_id if stream_bytes else 0,
-                connection_bytes=connection_bytes,
+                stream_bytes, request_id=chunk.request_id, connection_bytes=connection_bytes
             )
             self.later(lambda: [credit])
 
