@@ -122,7 +122,7 @@ class Http1Connection:
         parser = self.parser
         parser.begin(request.method)
         body = request.body
-        if isinstance(body, BodySource):
+        if body is not None and isinstance(body, BodySource):
             await self._send_source(self._encode(request), body)
         else:
             await self._send(self._encode(request))
