@@ -142,6 +142,10 @@ class Upload:
     Args:
         request_id: of the call.
         grant: sends credit, without waiting.
+
+    Attributes:
+        received_bytes: so far.
+        on_taken: called with each piece that the upstream takes.
     """
 
     __slots__ = (
@@ -153,6 +157,7 @@ class Upload:
         "_request_id",
         "_sequence",
         "_window",
+        "on_taken",
         "received_bytes",
     )
 
@@ -166,6 +171,7 @@ class Upload:
         self._has_ended = False
         self._aborted: str | None = None
         self.received_bytes = 0
+        self.on_taken: Callable[[], None] | None = None
 
     @property
     def fault(self) -> str | None:
@@ -231,6 +237,8 @@ class Upload:
             self._arrived = trio.Event()
             await self._arrived.wait()
         data = self._pieces.popleft()
+        if self.on_taken is not None:
+            self.on_taken()
         grant_bytes = self._window.consumed(len(data))
         if grant_bytes and not self._has_ended:
             self._grant(CreditUpdate(credit_delta=grant_bytes, request_id=self._request_id))

@@ -85,7 +85,11 @@ class Hop(_Value):
         """What the body says of its tokens; None where tokens are not limited, or have no body."""
         if self._llm_request is None and self.policies.has_token_limits:
             body = self.request.body
-            if body is not None and not isinstance(body, BodySource):
+            if isinstance(body, BodySource):
+                # It cannot be read before it is sent: what it says of its length counts as prompt,
+                # the rest is a guess, and the answer's usage puts it right.
+                self._llm_request = LlmRequest(body.length_bytes or 0)
+            elif body is not None:
                 self._llm_request = read_request(one_buffer(body))
         return self._llm_request
 

@@ -241,12 +241,19 @@ class HttpConnector:
         if call.stream is None:
             return await lease.request(request)
         timeout_s = self._settings.header_timeout_s
-        with trio.move_on_after(timeout_s):
+        with trio.move_on_after(timeout_s) as patience:
+            if call.upload is not None:
+                # Its time begins when the body has been sent, as far as that is known here.
+                call.upload.on_taken = lambda: _begin_anew(patience, timeout_s)
             return await lease.request(request)
         return Failure(
             FailureKind.TIMEOUT,
             f"HTTP request failed: no head of an answer from {call.origin} in {timeout_s:g} s",
         )
+
+
+def _begin_anew(patience: trio.CancelScope, timeout_s: float) -> None:
+    patience.deadline = trio.current_time() + timeout_s
 
 
 def _answer_format(call: Call) -> PayloadFormat:
