@@ -90,7 +90,6 @@ class Attempt:
         fault: in words, what it got instead of an answer.
         ended_at_s: when its answer's head was there, or it failed, or was cancelled.
         was_resent: the transport found an idle connection dead, and sent it again.
-        rest_s: how much longer its credential had to rest then, after a 429 of whatever call.
     """
 
     number: int
@@ -104,7 +103,6 @@ class Attempt:
     fault: str = ""
     ended_at_s: float | None = None
     was_resent: bool = False
-    rest_s: float = 0.0
     exchanges: "list[Exchange]" = attrs.field(factory=list)
 
 
