@@ -75,7 +75,7 @@ async def test_a_line_sees_requests_as_they_leave_and_counts_what_is_taken(
 
     def begin(line: Line, head: Head) -> Exchange:
         heads.append(head)
-        attempt = Attempt(1, call(), 0, ("a", "", "http://one.sim"), "PUT", 0.0, 0.0)
+        attempt = Attempt(1, call(), 0, ("a", "", "http://one.sim"), "PUT", 0.0, 0, 0.0)
         return Exchange(len(heads), attempt, line, 0.0)
 
     line = Line(1, "http://one.sim", begin)

@@ -70,8 +70,11 @@ def _meets(world: World, attempt: Attempt, key: tuple[str, str]) -> bool:
     """Whether an attempt of now had to ask the breaker of `key`."""
     tenant, _, origin = attempt.key
     is_its = key in {("origin", origin), (tenant, origin)}
-    is_now = attempt.let_through_s > world.now_s - EPSILON_S and world.is_current(attempt.call)
-    return is_its and is_now and world.policies(attempt.key).breaker.mode is Mode.ENFORCE
+    is_now = attempt.let_through_look == world.records.looks
+    is_asked = world.is_current(attempt.call)
+    return (
+        is_its and is_now and is_asked and world.policies(attempt.key).breaker.mode is Mode.ENFORCE
+    )
 
 
 def what_is_not_well(world: World) -> Iterator[str]:
