@@ -2,11 +2,12 @@
 
 import json
 
+import attrs
 import pytest
 import trio
 import trio.testing
 
-from tests.support.layers import HOST, ORIGIN, House, laid, make_call
+from tests.support.layers import HOST, ORIGIN, Book, House, laid, make_call
 from tests.support.planned import answer
 from vastar_runtime.outcomes import Disposition
 from vastar_runtime.pipeline.policies import LimitSettings
@@ -258,3 +259,16 @@ async def test_what_the_loser_waited_for_is_not_what_the_call_waits_for(autojump
         got = await house.ask(call=call)
         assert (got.timed_out, call.attempts, call.waiting_for) == (True, 1, "")
         assert call.queued_us == 10**6
+
+
+@pytest.mark.parametrize(
+    ("modes", "attempts"), [((Mode.OFF, Mode.ENFORCE), 2), ((Mode.ENFORCE, Mode.OFF), 1)]
+)
+async def test_the_mode_is_the_call_s_and_the_budget_the_tenant_s(modes, attempts, autojump_clock):
+    of_tenant, of_workspace = (attrs.evolve(ALWAYS, mode=mode) for mode in modes)
+    book = Book()
+    book.set("acme", None, ORIGIN, hedging=of_tenant)
+    book.set("acme", "main", ORIGIN, hedging=of_workspace)
+    async with laid(book) as house:
+        house.plan(answer(200, after_s=3.0))
+        assert (await house.ask()).call.attempts == attempts
