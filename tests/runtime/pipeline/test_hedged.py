@@ -17,7 +17,7 @@ from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.rate_limit import RateLimitSettings
 from vastar_runtime.policy.retry import RetrySettings
 from vastar_runtime.policy.token_limit import TokenLimitSettings
-from vastar_runtime.transport import TransportSettings
+from vastar_runtime.transport import Phase, TransportSettings
 from vastar_runtime.transport.fake import Close, Refuse, Script, Send, Wait
 
 ONCE = RetrySettings(mode=Mode.OFF)
@@ -191,6 +191,19 @@ async def test_both_pay_for_themselves(autojump_clock):
 
 
 @pytest.mark.parametrize("nth", range(5))  # in which order they end is left to chance
+async def test_of_heads_at_one_moment_only_one_is_read_on(nth, autojump_clock):
+    async with laid(hedging=ALWAYS) as house:
+        head, body = Send(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"), Send(b"abc")
+        house.plan([Wait(2), head, Wait(5), body], [Wait(1), head, Wait(5), body])
+        ends = []
+        house.start(ends)
+        await trio.sleep(3)
+        assert len(house.network.open_channels) == 1
+        await trio.sleep(9)
+        assert [(got.body, got.at_s) for got in ends] == [(b"abc", 7)]
+
+
+@pytest.mark.parametrize("nth", range(5))  # in which order they end is left to chance
 async def test_answers_at_one_moment_leave_nothing_behind(nth, autojump_clock):
     """Tokens too: of the two that were reserved one is for the answer, one is settled at once."""
     limits = LimitSettings(tokens=TokenLimitSettings.per_minute(100_000))
@@ -243,6 +256,17 @@ async def test_how_far_it_got_is_how_far_either_got(autojump_clock):
         house.nursery.start_soon(_move_to, house, Script([Wait()]))
         got = await house.ask(time_s=3)
         assert (got.timed_out, got.call.disposition) == (True, Disposition.SENT_NO_RESPONSE)
+
+
+async def test_also_where_the_other_failed_first(autojump_clock):
+    """Of two errors the first one is told, and that the second was sent all the same."""
+    async with laid(hedging=ALWAYS, retry=ONCE) as house:
+        house.network.add_host(HOST, Refuse(after_s=2.0))
+        house.nursery.start_soon(_move_to, house, Script([Wait(3), Close()]))
+        got = await house.ask()
+        assert got.error is not None
+        assert (got.at_s, got.error.phase) == (4, Phase.CONNECT)
+        assert got.call.disposition is Disposition.SENT_NO_RESPONSE
 
 
 async def _move_to(house: House, behaviour: Script) -> None:
