@@ -86,7 +86,7 @@ async def test_a_line_sees_requests_as_they_leave_and_counts_what_is_taken(
     assert (head.method, head.target, head.body_bytes) == ("PUT", "/1/0", 4)
     assert not exchange.is_sent
     await line.send_buffers((b"dyGET /2/0 HTTP/1.1\r\n\r\n",))
-    assert exchange.is_sent
+    assert [each.is_sent for each in line.requests] == [True, True]
     assert [head.method for head in heads] == ["PUT", "GET"]
     assert exchange.reached is Disposition.SENT_NO_RESPONSE
     second = line.requests[-1]
