@@ -35,6 +35,10 @@ _LIMITS_S: Final = (None, -1.0, 0.05, 0.3, 1.0, 1.0, 3.0, 10.0, 60.0)
 _TIMEOUTS_MS: Final = (0, 0, 0, 0, 0, 40, 700, 5000)
 _KEYED_SHARE: Final = 0.3
 _FOLLOWING_SHARE: Final = 0.9
+_PLAIN_SHARE: Final = 0.3
+"""Of the bodies are no LLM requests, where others are."""
+_FRESH_SHARE: Final = 0.1
+"""Of the calls open a connection although there are others."""
 
 
 @attrs.define(eq=False)
@@ -103,6 +107,7 @@ class Actions:
         return [
             (self._some_calls, 40),
             (self._time, 35),
+            (self._flood, 3 if "crowded" in self.setup.features else 0),
             (self._mood, 8),
             (self._cancel, 5),
             (self._vanish, 2),
@@ -123,6 +128,13 @@ class Actions:
         host = chance.choice(self.setup.hosts)
         for _ in range(chance.choice((1, 1, 2, 3, 8))):
             await self.call(self._draw_call(tenant, f"http://{host}"))
+
+    async def _flood(self) -> None:
+        """Everybody wants a lot at once, and has the patience to wait for it."""
+        for tenant in self.setup.tenants:
+            origin = f"http://{self.chance.choice(self.setup.hosts)}"
+            for _ in range(self.chance.choice((4, 12))):
+                await self.call(Wanted(tenant.name, tenant.workspaces[0], origin))
 
     def _draw_call(self, tenant: Tenant, origin: str) -> Wanted:
         chance = self.chance
@@ -213,11 +225,11 @@ class Actions:
         chance = self.chance
         if method in {"GET", "HEAD", "DELETE"}:
             return None, 0
-        if not self.setup.has_llm or chance.random() < 0.3:  # noqa: PLR2004
+        if not self.setup.has_llm or chance.random() < _PLAIN_SHARE:
             size = chance.choice((0, 10, 10, 300_000))
             return "x" * size, 0
         prompt = "p" * chance.randrange(400)
-        most = chance.choice((50, 200, 600))
+        most = chance.choice((50, 150, 600))
         body = {"messages": [{"role": "user", "content": prompt}], "max_tokens": most}
         return body, most + -(-len(prompt) // 4)
 
@@ -229,7 +241,7 @@ class Actions:
             if not caller.is_half and len(caller.calls) < _MAX_CALLS_PER_CONNECTION
         ]
         has_room = len(self.callers.open) < _MAX_CONNECTIONS
-        if has_room and (not usable or self.chance.random() < 0.1):  # noqa: PLR2004
+        if has_room and (not usable or self.chance.random() < _FRESH_SHARE):
             return self.callers.connect()
         return self.chance.choice(usable) if usable else None
 

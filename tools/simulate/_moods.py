@@ -55,7 +55,6 @@ class Reaction:
         pieces, gap_s: in how many pieces, and how far apart.
         ending: what follows.
         leads_to: the Location's origin, where it redirects.
-        keeps_silent_on_usage: an LLM answer without `usage`.
     """
 
     name: str
@@ -71,7 +70,6 @@ class Reaction:
     gap_s: float = 0.0
     ending: Ending = Ending.KEEP
     leads_to: str = ""
-    keeps_silent_on_usage: bool = False
 
 
 @attrs.frozen

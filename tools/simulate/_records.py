@@ -86,11 +86,11 @@ class Attempt:
         hop: how many redirects came before it.
         key: whose it is, and where it goes.
         let_through_s: when all policies had let it through; then it may wait for a connection.
+        let_through_look: before which look of the invariants that was: several may be at one time.
         status: of its answer, 0 while there is none.
         fault: in words, what it got instead of an answer.
         ended_at_s: when its answer's head was there, or it failed, or was cancelled.
         was_resent: the transport found an idle connection dead, and sent it again.
-        rest_s: how much longer its credential had to rest then, after a 429 of whatever call.
     """
 
     number: int
@@ -99,12 +99,12 @@ class Attempt:
     key: Key
     method: str
     let_through_s: float
+    let_through_look: int
     began_at_s: float
     status: int = 0
     fault: str = ""
     ended_at_s: float | None = None
     was_resent: bool = False
-    rest_s: float = 0.0
     exchanges: "list[Exchange]" = attrs.field(factory=list)
 
 
@@ -156,6 +156,7 @@ class Records:
     """All that was seen, and what of it is new since the invariants looked last.
 
     Attributes:
+        looks: how often the invariants have looked.
         let_in: the tenant of each call that was let out of the line for a place.
     """
 
@@ -169,6 +170,7 @@ class Records:
     ended_attempts: list[Attempt] = attrs.field(factory=list)
     new_exchanges: list[Exchange] = attrs.field(factory=list)
     open_exchanges: dict[int, Exchange] = attrs.field(factory=dict)
+    looks: int = 0
     let_in: list[str] = attrs.field(factory=list)
 
     def call_begins(self, call: CallRecord) -> None:
@@ -208,6 +210,7 @@ class Records:
 
     def seen(self) -> None:
         """The invariants have looked at what was new."""
+        self.looks += 1
         self.new_answers.clear()
         self.new_attempts.clear()
         self.ended_attempts.clear()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from tools.simulate._records import Attempt, CallRecord, Exchange
+from tools.simulate._records import Attempt, Exchange
 from tools.simulate._world import EPSILON_S, World
 from vastar_runtime.policy.modes import Mode
 
@@ -90,8 +90,9 @@ def a_resting_credential_is_left_alone(world: World) -> Iterator[str]:
     for attempt in world.records.new_attempts:
         policies = world.policies(attempt.key)
         is_asked = policies.cooldown.mode is Mode.ENFORCE and world.is_current(attempt.call)
-        until_s = world.rests_until_s.get(attempt.key, 0.0)
-        if is_asked and attempt.let_through_s < until_s - EPSILON_S:
+        since_s, until_s = world.rests_s.get(attempt.key, (0.0, 0.0))
+        has_rest = since_s + EPSILON_S < attempt.let_through_s < until_s - EPSILON_S
+        if is_asked and has_rest:
             yield f"attempt {attempt.number} went out, and {attempt.key} rests until {until_s}"
     for attempt in world.records.ended_attempts:
         cooldown = world.policies(attempt.key).cooldown
@@ -99,8 +100,8 @@ def a_resting_credential_is_left_alone(world: World) -> Iterator[str]:
         is_asked = cooldown.mode is Mode.ENFORCE and world.is_current(attempt.call)
         if exchange and exchange.asks_s and attempt.status == _TOO_MANY and is_asked:
             until_s = world.now_s + min(exchange.asks_s, cooldown.hinted_max_s)
-            known_s = world.rests_until_s.get(attempt.key, 0.0)
-            world.rests_until_s[attempt.key] = max(until_s, known_s)
+            if until_s > world.rests_s.get(attempt.key, (0.0, 0.0))[1]:
+                world.rests_s[attempt.key] = (world.now_s, until_s)
 
 
 def tenants_are_apart(world: World) -> Iterator[str]:
@@ -116,11 +117,3 @@ def tenants_are_apart(world: World) -> Iterator[str]:
 
 def _owner(attempt: Attempt) -> tuple[str, str]:
     return attempt.key[0], attempt.key[1]
-
-
-def hops_of(call: CallRecord) -> dict[int, list[Attempt]]:
-    """The attempts of a call, by hop."""
-    hops: dict[int, list[Attempt]] = {}
-    for attempt in call.attempts:
-        hops.setdefault(attempt.hop, []).append(attempt)
-    return hops

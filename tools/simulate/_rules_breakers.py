@@ -14,7 +14,7 @@ from tools.simulate._world import EPSILON_S, World
 from vastar_runtime.policy.breaker import Breaker, BreakerSettings, State
 from vastar_runtime.policy.modes import Mode
 
-__all__ = ["Watch", "circuits_hold"]
+__all__ = ["Watch", "circuits_hold", "what_is_not_well"]
 
 
 @attrs.define(eq=False)
@@ -70,8 +70,26 @@ def _meets(world: World, attempt: Attempt, key: tuple[str, str]) -> bool:
     """Whether an attempt of now had to ask the breaker of `key`."""
     tenant, _, origin = attempt.key
     is_its = key in {("origin", origin), (tenant, origin)}
-    is_now = attempt.let_through_s > world.now_s - EPSILON_S and world.is_current(attempt.call)
-    return is_its and is_now and world.policies(attempt.key).breaker.mode is Mode.ENFORCE
+    is_now = attempt.let_through_look == world.records.looks
+    is_asked = world.is_current(attempt.call)
+    return (
+        is_its and is_now and is_asked and world.policies(attempt.key).breaker.mode is Mode.ENFORCE
+    )
+
+
+def what_is_not_well(world: World) -> Iterator[str]:
+    """The circuits that are not closed; to be asked when everybody was served some times."""
+    machines = world.machines
+    for tenant in world.setup.tenants:
+        for host in world.upstreams.hosts.values():
+            key = (tenant.name, tenant.workspaces[0], host.origin)
+            if world.policies(key).breaker.mode is not Mode.ENFORCE:
+                continue
+            of_origin = machines.origins.peek(host.origin)
+            of_tenant = machines.tenants_at_origins.peek((tenant.name, host.origin))
+            for found in (of_origin, of_tenant):
+                if found is not None and found.breaker.state is not State.CLOSED:
+                    yield f"all is well, and a circuit of {key} is {found.breaker.state.value}"
 
 
 def _may_be_probe(attempt: Attempt, settings: BreakerSettings, now_s: float) -> bool:

@@ -173,7 +173,9 @@ def draining_begins_nothing(world: World) -> Iterator[str]:
     if since_s is None:
         return
     for call, answer in world.records.new_answers:
-        is_new = call.began_at_s >= since_s
+        if call.began_at_s == since_s:
+            continue  # before or after it, at the same moment
+        is_new = call.began_at_s > since_s
         if is_new != (answer.refused_by == "drain:runtime") or (is_new and call.attempts):
             yield f"draining since {since_s}, and call {call.number} was answered {answer}"
 

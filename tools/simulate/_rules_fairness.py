@@ -37,7 +37,10 @@ def tenants_take_turns(world: World) -> Iterator[str]:
         if not waiting.issuperset(pair):
             world.turns.pop(pair, None)
             continue
-        turns = world.turns.setdefault(pair, Turns())
+        turns = world.turns.get(pair)
+        if turns is None:  # who waits now may have come after those that were let in
+            world.turns[pair] = Turns()
+            continue
         turns.one += served[pair[0]] / _weight(world, pair[0])
         turns.other += served[pair[1]] / _weight(world, pair[1])
         if abs(turns.one - turns.other) > _MOST_ROUNDS_APART:

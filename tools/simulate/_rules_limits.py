@@ -23,6 +23,7 @@ from vastar_runtime.policy.rate_limit import RateLimitSettings
 __all__ = ["Meter", "calls_keep_to_their_rates", "tokens_keep_to_their_rates"]
 
 _SCOPES: Final = ("credential", "workspace", "tenant", "origin")
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _ROUNDING_UNITS: Final = 1e-3
 _Key: TypeAlias = tuple[str, str, str]
 
@@ -81,7 +82,8 @@ def calls_keep_to_their_rates(world: World) -> Iterator[str]:
         if exchange is not attempt.exchanges[0] or not world.is_current(attempt.call):
             continue
         limits = _limits(world, attempt, tokens=False)
-        waits_later = bool(attempt.call.tokens and _limits(world, attempt, tokens=True))
+        # A body counts as prompt where it is no LLM request, too.
+        waits_later = bool(attempt.method in _WITH_BODY and _limits(world, attempt, tokens=True))
         for key, settings in limits:
             is_last = key == limits[-1][0] and not waits_later
             meter = world.meters.setdefault(key, Meter())

@@ -1,6 +1,7 @@
 """Invariants of retries: not before their time, not longer after it, and within the purse."""
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Final
 
 import attrs
@@ -25,8 +26,8 @@ __all__ = [
 
 _TOO_MANY: Final = 429
 _ERRORS_FROM: Final = 400
-_KEPT_S: Final = 1.0
-"""So long the runtime may take to read an error's body before it forgets about that."""
+_KEPT_S: Final = 0.02
+"""So much longer the runtime may wait for the rest of an error's body."""
 
 
 def before(attempt: Attempt) -> Attempt | None:
@@ -47,7 +48,7 @@ def a_hint_is_a_floor(world: World) -> Iterator[str]:
     """Rule 4: no attempt comes before the Retry-After of the answer that it follows."""
     for attempt in world.records.new_attempts:
         earlier = before(attempt)
-        if earlier is None or world.is_hedged(attempt.key):
+        if earlier is None or not world.is_current(attempt.call) or world.is_hedged(attempt.key):
             continue
         hint_s = asked_s(earlier)
         if hint_s is None:
@@ -64,45 +65,46 @@ def a_hint_is_a_floor(world: World) -> Iterator[str]:
 def backoff_is_of_its_own_answer(world: World) -> Iterator[str]:
     """Rule 4: all waits together are no longer than each answer's own hint, or its backoff, allows.
 
-    So a hint that were used for a later attempt again would show. What the credential's rest asks
-    for is a policy of its own, and counts beside it.
+    So a hint that were used for a later attempt again would show. The rest of the credential after
+    a 429 is a policy of its own, which other calls may lengthen: its time is allowed beside.
     """
-    for attempt in world.records.ended_attempts:
-        credential = world.machines.credentials.peek(Key(*attempt.key))
-        if credential is not None:
-            attempt.rest_s = credential.cooldown.rest_s(world.now_s)
     for call, answer in world.records.new_answers:
         if not world.is_current(call):
             continue
-        longest_s = sum(
-            _longest_s(world.policies(attempt.key).retry, attempt, nth)
-            for attempt, nth in _numbered(call)
-        )
-        if answer.backoff_us > longest_s * 1e6 + 1:
+        longest_s = 0.0
+        for attempt, nth, next_at_s in _numbered(call, world.now_s):
+            settings = world.policies(attempt.key).retry
+            ended_at_s = attempt.began_at_s if attempt.ended_at_s is None else attempt.ended_at_s
+            spread_ratio = 1 + settings.retry_after_jitter_ratio
+            rested_s = (_rests_until_s(world, attempt) - ended_at_s) * spread_ratio
+            rested_s = min(rested_s, next_at_s - ended_at_s)
+            longest_s += max(_longest_s(settings, attempt, nth), rested_s)
+        if answer.backoff_us > longest_s * 1e6 + len(call.attempts):
             yield f"call {call.number} backed off {answer.backoff_us} us of at most {longest_s} s"
 
 
-def _numbered(call: CallRecord) -> Iterator[tuple[Attempt, int]]:
-    """Each attempt with its number at its hop, from 1."""
+def _rests_until_s(world: World, attempt: Attempt) -> float:
+    credential = world.machines.credentials.peek(Key(*attempt.key))
+    return 0.0 if credential is None else credential.cooldown.rests_until_s
+
+
+def _numbered(call: CallRecord, now_s: float) -> Iterator[tuple[Attempt, int, float]]:
+    """Each attempt with its number at its hop, from 1, and when the next one went out."""
     counts: dict[int, int] = {}
-    for attempt in call.attempts:
+    for attempt, following in zip_longest(call.attempts, call.attempts[1:]):
         counts[attempt.hop] = counts.get(attempt.hop, 0) + 1
-        yield attempt, counts[attempt.hop]
+        next_at_s = now_s if following is None else following.let_through_s
+        yield attempt, counts[attempt.hop], next_at_s
 
 
 def _longest_s(settings: RetrySettings, attempt: Attempt, nth: int) -> float:
+    """The longest wait behind an attempt that its own end calls for."""
     backoff = settings.backoff
     base_s = backoff.throttled_base_s if attempt.status == _TOO_MANY else backoff.base_s
     longest_s = min(backoff.cap_s, base_s * 2.0 ** (nth - 1))
-    floor_s = max(asked_s(attempt) or 0.0, attempt.rest_s)
-    longest_s = max(longest_s, floor_s * (1 + settings.retry_after_jitter_ratio))
-    is_slow = bool(attempt.exchanges) and attempt.status >= _ERRORS_FROM
-    return longest_s + (_KEPT_S if is_slow and _dripped(attempt) else 0.0)
-
-
-def _dripped(attempt: Attempt) -> bool:
-    reaction = attempt.exchanges[-1].reaction
-    return reaction is not None and (reaction.gap_s > 0 or reaction.sent_ratio < 1)
+    hint_s = asked_s(attempt) or 0.0
+    longest_s = max(longest_s, hint_s * (1 + settings.retry_after_jitter_ratio))
+    return longest_s + (_KEPT_S if attempt.status >= _ERRORS_FROM else 0.0)
 
 
 def a_backoff_that_cannot_fit_is_not_begun(world: World) -> Iterator[str]:

@@ -34,7 +34,7 @@ class TappedTransport(HttpTransport):
         super().__init__(settings, network, environ={})
         self.records = network.records
         self._log = network.log
-        self._let_through_s: dict[int, float] = {}
+        self._let_through: dict[int, tuple[float, int]] = {}
 
     async def acquire(
         self,
@@ -45,16 +45,16 @@ class TappedTransport(HttpTransport):
         route: RouteSettings | None = None,
     ) -> Place:
         """See `HttpTransport.acquire`: the policies have let the attempt through."""
-        now_s = trio.current_time()
+        let_through = trio.current_time(), self.records.looks
         place = await super().acquire(scope, origin, progress, route=route)
-        self._let_through_s[id(progress)] = now_s
+        self._let_through[id(progress)] = let_through
         return place
 
     async def exchange(
         self, place: Place, request: UpstreamRequest, progress: Progress
     ) -> UpstreamResponse:
         """See `HttpTransport.exchange`."""
-        attempt = self._begin(place, request, self._let_through_s.pop(id(progress)))
+        attempt = self._begin(place, request, self._let_through.pop(id(progress)))
         header = (ATTEMPT_HEADER, str(attempt.number).encode())
         tagged = msgspec.structs.replace(request, headers=[*request.headers, header])
         attempt.fault = "cancelled"
@@ -77,7 +77,9 @@ class TappedTransport(HttpTransport):
                 fault=attempt.fault or None,
             )
 
-    def _begin(self, place: Place, request: UpstreamRequest, let_through_s: float) -> Attempt:
+    def _begin(
+        self, place: Place, request: UpstreamRequest, let_through: tuple[float, int]
+    ) -> Attempt:
         number, hop = map(int, request.target.decode().strip("/").split("/"))
         tenant, workspace = place.scope
         attempt = Attempt(
@@ -86,7 +88,7 @@ class TappedTransport(HttpTransport):
             hop,
             (tenant, workspace, str(request.origin)),
             request.method.decode(),
-            let_through_s,
+            *let_through,
             trio.current_time(),
         )
         self.records.attempt_begins(attempt)

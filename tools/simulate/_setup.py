@@ -81,8 +81,8 @@ def _tokens(chance: random.Random, base: PoliciesConfig) -> PoliciesConfig:
     for name in chance.sample(names, chance.randrange(1, 3)):
         changed[name] = replace(
             base.token_limit,
-            limit=chance.choice((1500, 4000)),
-            period_s=chance.choice((2.0, 10.0)),
+            limit=chance.choice((300, 1500)),
+            period_s=chance.choice((2.0, 20.0)),
             max_waiting=chance.choice((0, 2, 1000)),
             default_max_tokens=chance.choice((64, 256)),
         )

@@ -27,6 +27,8 @@ __all__ = ["ATTEMPT_HEADER", "Host", "Upstreams", "path_of"]
 ATTEMPT_HEADER: Final = b"x-sim-attempt"
 _LOOKUP_S: Final = 0.002
 _REFUSE_S: Final = 0.001
+_OK: Final = 200
+_NO_CONTENT: Final = 204
 
 
 def path_of(call: int, hop: int) -> str:
@@ -209,7 +211,7 @@ class Upstreams:
             headers.append(("location", reaction.leads_to + path))
         if reaction.ending is Ending.CLOSE:
             headers.append(("connection", "close"))
-        has_body = reaction.status != 204 and exchange.attempt.method != "HEAD"  # noqa: PLR2004
+        has_body = reaction.status != _NO_CONTENT and exchange.attempt.method != "HEAD"
         if has_body or exchange.attempt.method == "HEAD":
             headers.append(("content-length", str(len(body))))
         lines = [f"HTTP/1.1 {reaction.status} X", *(f"{name}: {value}" for name, value in headers)]
@@ -242,7 +244,7 @@ async def _next(line: Line) -> Exchange | None:
 def _body(exchange: Exchange, reaction: Reaction, chance: random.Random) -> bytes:
     call: CallRecord = exchange.attempt.call
     said: dict[str, object] = {"call": call.number, "exchange": exchange.number}
-    if call.tokens and reaction.status == 200 and not reaction.keeps_silent_on_usage:  # noqa: PLR2004
+    if call.tokens and reaction.status == _OK:
         used = chance.randrange(1, call.tokens + 1)
         exchange.used_tokens = used
         said["usage"] = {"prompt_tokens": used // 3, "completion_tokens": used - used // 3}

@@ -58,7 +58,7 @@ class World:
     Attributes:
         errors: tells the runtime's internal errors since it was asked last.
         owners: (tenant, workspace) of each line to an upstream.
-        purses, meters, rests_until_s, watches, turns: what the invariants keep between looks.
+        purses, meters, rests_s, watches, turns: what the invariants keep between looks.
         surplus_tasks: at the end, tasks that were not there at the start.
         epoch: configurations taken up since the first.
         draining_since_s: when the runtime was told to drain.
@@ -73,7 +73,7 @@ class World:
     owners: dict[int, tuple[str, str]] = attrs.field(factory=dict)
     purses: "dict[tuple[str, str], Purse]" = attrs.field(factory=dict)
     meters: "dict[tuple[str, str, str], Meter]" = attrs.field(factory=dict)
-    rests_until_s: dict[Key, float] = attrs.field(factory=dict)
+    rests_s: dict[Key, tuple[float, float]] = attrs.field(factory=dict)
     watches: "dict[tuple[str, str], Watch]" = attrs.field(factory=dict)
     turns: "dict[tuple[str, str], Turns]" = attrs.field(factory=dict)
     surplus_tasks: int = 0

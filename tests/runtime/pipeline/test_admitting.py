@@ -10,10 +10,14 @@ from tests.support.layers import HOST, House, in_order, laid, make_call, make_re
 from tests.support.planned import answer
 from vastar_runtime.outcomes import Disposition, Failure, FailureKind
 from vastar_runtime.pipeline import Pipeline
+from vastar_runtime.pipeline.policies import LimitSettings
 from vastar_runtime.policy.admission import AdmissionSettings
 from vastar_runtime.policy.aimd import AimdSettings
+from vastar_runtime.policy.breaker import BreakerSettings
 from vastar_runtime.policy.concurrency import ConcurrencySettings
+from vastar_runtime.policy.header_learning import HeaderSettings
 from vastar_runtime.policy.modes import Mode
+from vastar_runtime.policy.rate_limit import RateLimitSettings
 from vastar_runtime.policy.retry import RetrySettings
 from vastar_runtime.transport.fake import Send, Wait
 
@@ -32,6 +36,7 @@ def admission(mode: Mode = Mode.ENFORCE, waiting: int = 1000, **limits) -> Admis
 
 
 ONE = admission(max_per_origin=1)
+UNLEARNED = HeaderSettings(mode=Mode.OFF)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +177,26 @@ async def test_who_goes_in_waits_for_nothing_any_more(autojump_clock):
         outcome = await Pipeline({"http": _Connector(house)}).run(call)
         assert isinstance(outcome, Failure)
         assert outcome.message.endswith("passed while waiting for the response (http://api.test)")
+
+
+async def test_who_has_waited_is_judged_by_the_time_that_it_is_then(autojump_clock):
+    """A limit that was used up, and a circuit that was open, when it came to the line."""
+    once_in_five_s = LimitSettings(RateLimitSettings(1, period_s=5.0))
+    async with laid(admission=ONE, limits=once_in_five_s, header_learning=UNLEARNED) as house:
+        house.plan(answer(200, after_s=6.0), answer(200))
+        first, second = await in_order(house.ask, house.ask)
+        assert (first.at_s, second.at_s, second.call.queued_us) == (6, 6, 6 * 10**6)
+    breaker = BreakerSettings(min_calls=1)
+    async with laid(admission=ONE, retry=ONCE, breaker=breaker) as house:
+        begun_s = trio.current_time()
+        house.plan(answer(200, after_s=9.0), answer(500), answer(200))
+        first = make_call()
+        house.start([], call=first)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await house.ask(workspace="second")).status == 500
+        assert (await house.ask(workspace="second")).refused_by == "circuit_breaker:tenant"
+        assert (await house.ask()).status == 200, "the probe"
+        assert trio.current_time() - begun_s == 9
 
 
 async def test_a_place_is_held_until_the_body_has_ended(autojump_clock):

@@ -2,11 +2,12 @@
 
 import json
 
+import attrs
 import pytest
 import trio
 import trio.testing
 
-from tests.support.layers import HOST, ORIGIN, House, laid, make_call
+from tests.support.layers import HOST, ORIGIN, Book, House, laid, make_call
 from tests.support.planned import answer
 from vastar_runtime.outcomes import Disposition
 from vastar_runtime.pipeline.policies import LimitSettings
@@ -16,7 +17,7 @@ from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.rate_limit import RateLimitSettings
 from vastar_runtime.policy.retry import RetrySettings
 from vastar_runtime.policy.token_limit import TokenLimitSettings
-from vastar_runtime.transport import TransportSettings
+from vastar_runtime.transport import Phase, TransportSettings
 from vastar_runtime.transport.fake import Close, Refuse, Script, Send, Wait
 
 ONCE = RetrySettings(mode=Mode.OFF)
@@ -190,6 +191,19 @@ async def test_both_pay_for_themselves(autojump_clock):
 
 
 @pytest.mark.parametrize("nth", range(5))  # in which order they end is left to chance
+async def test_of_heads_at_one_moment_only_one_is_read_on(nth, autojump_clock):
+    async with laid(hedging=ALWAYS) as house:
+        head, body = Send(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"), Send(b"abc")
+        house.plan([Wait(2), head, Wait(5), body], [Wait(1), head, Wait(5), body])
+        ends = []
+        house.start(ends)
+        await trio.sleep(3)
+        assert len(house.network.open_channels) == 1
+        await trio.sleep(9)
+        assert [(got.body, got.at_s) for got in ends] == [(b"abc", 7)]
+
+
+@pytest.mark.parametrize("nth", range(5))  # in which order they end is left to chance
 async def test_answers_at_one_moment_leave_nothing_behind(nth, autojump_clock):
     """Tokens too: of the two that were reserved one is for the answer, one is settled at once."""
     limits = LimitSettings(tokens=TokenLimitSettings.per_minute(100_000))
@@ -244,6 +258,17 @@ async def test_how_far_it_got_is_how_far_either_got(autojump_clock):
         assert (got.timed_out, got.call.disposition) == (True, Disposition.SENT_NO_RESPONSE)
 
 
+async def test_also_where_the_other_failed_first(autojump_clock):
+    """Of two errors the first one is told, and that the second was sent all the same."""
+    async with laid(hedging=ALWAYS, retry=ONCE) as house:
+        house.network.add_host(HOST, Refuse(after_s=2.0))
+        house.nursery.start_soon(_move_to, house, Script([Wait(3), Close()]))
+        got = await house.ask()
+        assert got.error is not None
+        assert (got.at_s, got.error.phase) == (4, Phase.CONNECT)
+        assert got.call.disposition is Disposition.SENT_NO_RESPONSE
+
+
 async def _move_to(house: House, behaviour: Script) -> None:
     await trio.sleep(0.5)
     house.network.add_host(HOST, behaviour)
@@ -258,3 +283,16 @@ async def test_what_the_loser_waited_for_is_not_what_the_call_waits_for(autojump
         got = await house.ask(call=call)
         assert (got.timed_out, call.attempts, call.waiting_for) == (True, 1, "")
         assert call.queued_us == 10**6
+
+
+@pytest.mark.parametrize(
+    ("modes", "attempts"), [((Mode.OFF, Mode.ENFORCE), 2), ((Mode.ENFORCE, Mode.OFF), 1)]
+)
+async def test_the_mode_is_the_call_s_and_the_budget_the_tenant_s(modes, attempts, autojump_clock):
+    of_tenant, of_workspace = (attrs.evolve(ALWAYS, mode=mode) for mode in modes)
+    book = Book()
+    book.set("acme", None, ORIGIN, hedging=of_tenant)
+    book.set("acme", "main", ORIGIN, hedging=of_workspace)
+    async with laid(book) as house:
+        house.plan(answer(200, after_s=3.0))
+        assert (await house.ask()).call.attempts == attempts

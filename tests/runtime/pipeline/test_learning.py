@@ -105,6 +105,15 @@ async def test_an_answer_that_knows_better_lets_the_waiting_go(autojump_clock):
         assert held_up.call.queued_us == 10**6
 
 
+async def test_who_has_waited_asks_the_circuit_as_it_is_then(autojump_clock):
+    async with laid(breaker=BreakerSettings(min_calls=1), retry=ONCE) as house:
+        house.plan(answer(200, b"", ietf(0, 9)), answer(500), answer(200))
+        await house.ask()
+        assert (await house.ask(workspace="second")).status == 500
+        got = await house.ask()
+        assert (got.status, got.at_s) == (200, 9), "the circuit was open for 3.75 s"
+
+
 async def test_who_leaves_while_waiting_has_used_nothing(autojump_clock):
     async with laid() as house:
         house.plan(answer(200, b"", ietf(1, 5)), answer(200))

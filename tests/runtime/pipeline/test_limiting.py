@@ -208,6 +208,16 @@ async def test_who_gave_its_turn_back_lets_the_next_go_at_once(autojump_clock):
         assert (first.at_s, second.at_s) == (0.2, 0.4)
 
 
+async def test_who_has_waited_asks_the_circuit_as_it_is_then(autojump_clock):
+    slow = LimitSettings(RateLimitSettings(1, period_s=9.0))
+    async with laid(limits=slow, breaker=BreakerSettings(min_calls=1), retry=ONCE) as house:
+        house.plan(answer(200), answer(500), answer(200))
+        await house.ask()
+        assert (await house.ask(workspace="second")).status == 500
+        got = await house.ask()
+        assert (got.status, got.at_s) == (200, 9), "the circuit was open for 3.75 s"
+
+
 @pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.OFF])
 async def test_a_limit_that_is_not_enforced_holds_nobody_up(mode, autojump_clock):
     for waiting in (0, 1000):

@@ -259,7 +259,9 @@ async def test_the_deadline_ends_an_attempt_of_a_retry(autojump_clock):
         got = await house.ask(time_s=5)
         assert (got.timed_out, got.at_s, got.counts) == (True, 5, (2, 0, 25_000))
         assert got.call.disposition is Disposition.COMPLETED, "its first attempt was"
-        assert got.call.progress.phase is Phase.HEAD
+        progress = got.call.progress
+        assert (progress.phase, progress.response_started) == (Phase.HEAD, False)
+        assert got.call.waiting_for == ""
 
 
 async def test_and_what_comes_in_the_way_of_a_backoff(autojump_clock):

@@ -11,7 +11,7 @@ from vastar_runtime.pipeline import retrying
 from vastar_runtime.pipeline.policies import LimitSettings
 from vastar_runtime.policy.breaker import BreakerSettings, State
 from vastar_runtime.policy.rate_limit import RateLimitSettings
-from vastar_runtime.transport import FaultKind
+from vastar_runtime.transport import FaultKind, TransportSettings
 from vastar_runtime.transport.fake import Close, Refuse, Send, Wait
 
 KEPT = 256 * 1024
@@ -41,6 +41,7 @@ async def test_a_retry_that_a_circuit_refuses_gives_the_answer_before_it(autojum
         assert got.refused_by == "circuit_breaker:tenant"
         assert got.call.retry_after_ms == 45_000 - 7_000
         assert got.call.disposition is Disposition.COMPLETED
+        assert got.call.progress.completed, "it tells of the answer that is given"
         assert not house.meters.of("refused"), "the call was not"
         quota = house.machines.tenants_at_origins.get(("acme", ORIGIN), 0).quota
         assert (quota.tokens, quota.outstanding) == (500, 0)
@@ -132,6 +133,14 @@ async def test_a_body_that_takes_too_long_holds_nothing_up(plan, autojump_clock)
         assert len(house.network.open_channels) == 1
 
 
+async def test_nor_does_its_connection(autojump_clock):
+    """Else the retry would wait for the only connection, which the body before it holds."""
+    async with laid(pool=TransportSettings(connections_per_key=1)) as house:
+        house.plan([Send(b"HTTP/1.1 503 X\r\n\r\nabc"), Wait()], answer(200, b"ok"))
+        got = await house.ask()
+        assert (got.body, got.call.attempts, got.call.queued_us) == (b"ok", 2, 0)
+
+
 async def test_a_slow_body_is_part_of_the_backoff(autojump_clock):
     async with laid() as house:
         slow = [Send(b"HTTP/1.1 503 X\r\nContent-Length: 2\r\nRetry-After: 2\r\n\r\na"), Wait(0.9)]
@@ -170,7 +179,7 @@ async def test_a_body_that_breaks_off_is_given_as_far_as_it_came(autojump_clock)
 
 async def test_what_a_cut_off_backoff_was_reading_is_closed(autojump_clock):
     async with laid() as house:
-        house.plan([Send(b"HTTP/1.1 503 X\r\nContent-Length: 10\r\n\r\nabc"), Wait()])
+        house.plan([Send(b"HTTP/1.1 503 X\r\nRetry-After: 9\r\n\r\nabc"), Wait()])
         with trio.move_on_after(0.5):
             await house.ask()
         assert not house.network.open_channels

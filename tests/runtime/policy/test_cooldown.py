@@ -176,3 +176,11 @@ def test_it_always_ends(answers: list[tuple[int, float | None]]):
 def test_settings_that_make_no_sense_are_refused_by_name(name: str):
     with pytest.raises(ValueError, match=name):
         make(**{name: -1.0})
+
+
+def test_how_long_it_rests_is_told_without_asking_for_leave():
+    cooldown = make()
+    assert cooldown.rest_s(0.0) == 0
+    report(cooldown, let(cooldown), hint_s=4.0, random_ratio=0.0)
+    assert (cooldown.rests_until_s, cooldown.rest_s(1.0), cooldown.rest_s(9.0)) == (4.0, 3.0, 0.0)
+    assert cooldown.in_flight == 0

@@ -76,8 +76,9 @@ def test_other_settings_leave_missing_what_is_missing():
     assert quota.tokens == 86
     quota.configure(attrs.evolve(SETTINGS, most_tokens=10))
     assert quota.tokens == 0
+    assert quota.most_tokens == 10
     quota.configure(SETTINGS)
-    assert quota.tokens == 490
+    assert (quota.tokens, quota.most_tokens) == (490, 500)
 
 
 @pytest.mark.parametrize(
