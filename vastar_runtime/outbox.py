@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 import trio
 
 from vastar_client.wire import (
@@ -24,6 +25,7 @@ from vastar_client.wire import (
     LocalProtocolError,
     Message,
     StreamChunk,
+    StreamEnd,
 )
 from vastar_client.wire.codec import buffers_bytes
 from vastar_client.wire.messages import Buffer
@@ -68,8 +70,9 @@ class Outbox:
         self._connection = connection
         self._max_queued_bytes = max_queued_bytes
         self._stall_timeout_s = stall_timeout_s
-        # Each with its weight.
-        self._queue: deque[tuple[Message, int]] = deque()
+        # Each with its weight, and whether its sender could not wait.
+        self._queue: deque[tuple[Message, int, bool]] = deque()
+        self._unasked_messages = 0
         self._queued_bytes = 0
         self._writing = False
         self._wake: trio.Event | None = None
@@ -85,7 +88,7 @@ class Outbox:
         """Queue `message`, when there is room for it."""
         while self._queued_bytes > self._max_queued_bytes:
             await self._room.wait()
-        self._put(message)
+        self._put(message, is_unasked=False)
 
     def put_at_once(self, message: Message) -> None:
         """Queue `message` without waiting.
@@ -93,13 +96,14 @@ class Outbox:
         Raises:
             CallerNotReadingError: far too much is waiting already.
         """
-        if len(self._queue) > _MAX_UNASKED_MESSAGES:
+        if self._unasked_messages > _MAX_UNASKED_MESSAGES:
             raise CallerNotReadingError(f"{len(self._queue)} answers wait to be read")
-        self._put(message)
+        self._unasked_messages += 1
+        self._put(message, is_unasked=True)
 
-    def _put(self, message: Message) -> None:
+    def _put(self, message: Message, *, is_unasked: bool) -> None:
         weight_bytes = _weight_bytes(message)
-        self._queue.append((message, weight_bytes))
+        self._queue.append((message, weight_bytes, is_unasked))
         self._queued_bytes += weight_bytes
         if self._wake is not None:
             self._wake.set()
@@ -147,7 +151,8 @@ class Outbox:
         weight_bytes = 0
         buffers: list[Buffer] = []
         while self._queue and weight_bytes < _BATCH_BYTES:
-            message, message_bytes = self._queue.popleft()
+            message, message_bytes, is_unasked = self._queue.popleft()
+            self._unasked_messages -= is_unasked
             weight_bytes += message_bytes
             buffers += self._encode(message)
         return weight_bytes, buffers
@@ -162,18 +167,19 @@ class Outbox:
         except LocalProtocolError:
             _log.exception("internal error", message=message.TYPE.name)
             text = "internal error"
-        if not isinstance(message, ExecuteResponse):
+        if not isinstance(message, ExecuteResponse | StreamEnd):
             return ()  # nobody waits for it
-        return self._connection.send(
-            ExecuteResponse(
-                request_id=message.request_id,
-                error_class=ErrorClass.PERMANENT,
-                error_message=text,
-                duration_us=message.duration_us,
-                disposition=message.disposition,
-                attempts=message.attempts,
-            )
+        substitute = type(message)(
+            request_id=message.request_id,
+            error_class=ErrorClass.PERMANENT,
+            error_message=text,
+            duration_us=message.duration_us,
+            disposition=message.disposition,
+            attempts=message.attempts,
         )
+        if isinstance(message, StreamEnd):
+            substitute = msgspec.structs.replace(substitute, total_bytes=message.total_bytes)
+        return self._connection.send(substitute)
 
 
 def _weight_bytes(message: Message) -> int:

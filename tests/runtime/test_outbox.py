@@ -11,12 +11,17 @@ from vastar_client.wire import (
     CreditUpdate,
     Disposition,
     ErrorClass,
+    ExecuteRequest,
     ExecuteResponse,
     HealthResponse,
+    KeepAlive,
     LocalProtocolError,
     Message,
     Role,
+    StreamChunk,
+    StreamEnd,
 )
+from vastar_client.wire.limits import MAX_HEADER_PAIRS
 from vastar_runtime.outbox import CallerNotReadingError, Outbox
 from vastar_runtime.transport import ChannelStalled
 from vastar_runtime.transport.memory import MemoryChannel, memory_channel_pair
@@ -36,6 +41,12 @@ class Rig:
             stall_timeout_s=30.0,
         )
         self._wire = Connection(Role.CLIENT)
+
+    def opt_in(self) -> None:
+        """Have both ends know that the caller has begun a stream."""
+        request = ExecuteRequest(1, "t", "http", "request", stream=True)
+        self.connection.receive_data(b"".join(self._wire.send(request)))
+        assert self.connection.next_event() == request
 
     async def received(self, count: int) -> list[Message]:
         found: list[Message] = []
@@ -135,6 +146,22 @@ async def test_the_reader_never_waits_but_gives_up_in_the_end():
     assert len(rig.outbox._queue) > 8000
 
 
+async def test_what_waits_for_a_slow_caller_is_not_held_against_the_reader(autojump_clock):
+    """A stream of single bytes has many small messages in line: its caller means no harm."""
+    rig = Rig(max_queued_bytes=1 << 24)
+    rig.opt_in()
+    for sequence in range(10_000):
+        await rig.outbox.put(StreamChunk(1, sequence, b"x"))
+    for _ in range(2):
+        for _ in range(8000):
+            rig.outbox.put_at_once(KeepAlive(1))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.outbox.run)
+            await rig.received(len(rig.outbox._queue))
+            await rig.outbox.wait_empty()
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_caller_that_takes_nothing_ends_the_writer_and_the_connection(autojump_clock):
     rig = Rig()
     rig.outbox.put_at_once(answer(1, 100_000))
@@ -195,6 +222,37 @@ async def test_an_answer_over_the_limit_is_told_in_its_place(size, autojump_cloc
         attempts=2,
     )
     assert second.request_id == 8  # type: ignore[union-attr]
+
+
+async def test_the_end_of_a_stream_is_told_though_it_cannot_be_written(autojump_clock, tmp_path):
+    rig = Rig()
+    rig.opt_in()
+    trailers = [("a", "b")] * (MAX_HEADER_PAIRS + 1)
+    end = StreamEnd(
+        1,
+        duration_us=5,
+        disposition=Disposition.COMPLETED,
+        attempts=2,
+        trailers=trailers,
+        total_bytes=9,
+    )
+    rig.outbox.put_at_once(end)
+    with log_lines(tmp_path) as logged:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.outbox.run)
+            (only,) = await rig.received(1)
+            nursery.cancel_scope.cancel()
+        (line,) = logged()
+    assert only == StreamEnd(
+        1,
+        error_class=ErrorClass.PERMANENT,
+        error_message="internal error",
+        duration_us=5,
+        disposition=Disposition.COMPLETED,
+        attempts=2,
+        total_bytes=9,
+    )
+    assert line["event"] == "internal error"
 
 
 async def test_a_message_that_may_not_be_sent_is_a_bug_of_its_own_only(autojump_clock, tmp_path):
