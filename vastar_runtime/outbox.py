@@ -37,8 +37,8 @@ __all__ = ["CallerNotReadingError", "Outbox"]
 
 _BATCH_BYTES: Final = 256 * 1024
 """One write takes up to about so much: more would only hold memory back from its senders."""
-_MESSAGE_OVERHEAD_BYTES: Final = 256
-"""What a queued message weighs beside its payload."""
+_MESSAGE_OVERHEAD_BYTES: Final = 512
+"""What a queued message weighs beside its payload: as measured, of a chunk of one byte."""
 _MAX_UNASKED_MESSAGES: Final = 8192
 """Messages of the reader's own (faults, health) that may wait: a caller that sends so many and
 reads none means harm."""

@@ -82,6 +82,10 @@ class Running:
         self._nursery.start_soon(serve)
         return CallerEnd(theirs, hangup)
 
+    def start(self, run: Callable[[], Awaitable[None]]) -> None:
+        """Have a task run beside the runtime, until the end at most."""
+        self._nursery.start_soon(run)
+
     async def http(self, payload: object, **fields: object) -> ExecuteResponse:
         """The answer to one HTTP call with that JSON payload, on a connection of its own."""
         caller = self.caller()

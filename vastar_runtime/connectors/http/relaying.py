@@ -11,6 +11,8 @@ from typing import Final, Protocol
 
 import trio
 
+from vastar_client.wire import LocalProtocolError
+from vastar_client.wire.limits import MAX_ANSWER_FRAME_BYTES, MAX_HEADER_PAIRS
 from vastar_client.wire.sse import SSEDecoder, SSELimitError
 from vastar_runtime.calls import Call
 from vastar_runtime.connectors.http.answer import header_text
@@ -23,6 +25,8 @@ from vastar_runtime.transport.response import UpstreamResponse
 
 __all__ = ["Listener", "relay"]
 
+_MAX_HEADER_BYTES: Final = MAX_ANSWER_FRAME_BYTES // 3
+"""Latin-1 may become twice as long as UTF-8, and each header has its place in a table."""
 _OF_THE_CODING: Final = frozenset({b"content-encoding", b"content-length"})
 
 
@@ -53,6 +57,7 @@ async def relay(
 
     Raises:
         BadContent: the body does not decode.
+        LocalProtocolError: the head, or what trails the body, does not fit into a frame.
         TransportError: it did not arrive whole, or not in time.
     """
     stream = call.stream
@@ -95,6 +100,11 @@ def _decoded(decoder: ContentDecoder | None, data: bytes) -> Iterable[bytes]:
 
 
 def _texts(headers: Headers) -> Sequence[tuple[str, str]]:
+    """As they are sent; what no frame can hold is refused here, while there is somebody to tell."""
+    size_bytes = sum(len(name) + len(value) for name, value in headers)
+    if len(headers) > MAX_HEADER_PAIRS or size_bytes > _MAX_HEADER_BYTES:
+        words = f"{len(headers)} headers of {size_bytes} bytes, more than a frame may hold"
+        raise LocalProtocolError(words)
     return [(header_text(name), header_text(value)) for name, value in headers]
 
 
