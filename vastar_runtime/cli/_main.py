@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Final, TextIO
 
 from vastar_runtime._version import __version__
+from vastar_runtime.cli._call_options import add_call_options
 from vastar_runtime.cli._target import load_from_options
 from vastar_runtime.cli.control import ControlError
 from vastar_runtime.cli.exit_codes import EXPLAINED, ExitCode
@@ -182,6 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how long to wait (default: the configured drain time and 10 s)",
     )
     stop.add_argument("--now", action="store_true", help="cut off the calls in flight")
+    add_call_options(add("call", _later("_call", "call"), "make an HTTP call through a runtime"))
     add("clean", _later("_clean", "clean"), "remove the socket and lock that a dead runtime left")
     check = add("check-config", _check_config, "check the configuration and print what would hold")
     _add_serving(check)

@@ -1,47 +1,28 @@
 """Speak to a running runtime: HealthCheck, and the reserved connector `vastar` (PROTOCOL.md 6).
 
-A blocking socket and the sans-IO connection, nothing else: a command that asks one question needs
-no event loop, and `status` starts in a fraction of the time.
+Shape: questions and their answers over a `_line.Line`, one at a time.
 """
 
-import errno
-import socket
-import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 import msgspec
 
 from vastar_client.wire import (
-    END_OF_STREAM,
-    NEED_DATA,
-    Connection,
     ErrorClass,
     ExecuteRequest,
     ExecuteResponse,
     HealthCheck,
     HealthResponse,
-    ProtocolError,
-    Role,
 )
-from vastar_runtime.config import Address, UnixAddress
-from vastar_runtime.listeners import PeerCredentials, peer_credentials
+from vastar_runtime.cli._line import ControlError, Line, NotRunningError
+from vastar_runtime.config import Address
+from vastar_runtime.listeners import PeerCredentials
 
 __all__ = ["ControlClient", "ControlError", "NotRunningError", "RefusedError"]
 
 CONNECTOR: Final = "vastar"
-_RECEIVE_BYTES: Final = 65_536
-
-_Answer = TypeVar("_Answer", ExecuteResponse, HealthResponse)
-
-
-class ControlError(Exception):
-    """The runtime could not be asked; the message says why."""
-
-
-class NotRunningError(ControlError):
-    """Nobody listens at the address."""
 
 
 class RefusedError(ControlError):
@@ -63,19 +44,8 @@ class ControlClient:
     def __init__(self, address: Address, timeout_s: float = 5.0) -> None:
         self._address = address
         self._timeout_s = timeout_s
-        self._connection = Connection(Role.CLIENT)
+        self._line = Line(address, timeout_s)
         self._next_id = 1
-        try:
-            self._socket = _connect(address, timeout_s)
-        except (ConnectionRefusedError, FileNotFoundError):
-            raise NotRunningError(f"no runtime listens on {address}") from None
-        except TimeoutError:
-            raise ControlError(f"{address}: takes no connection in {timeout_s:g} s") from None
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            if error.errno == errno.EACCES:
-                reason += "; the runtime belongs to another user"
-            raise ControlError(f"{address}: {reason}") from None
 
     def __enter__(self) -> Self:
         return self
@@ -90,12 +60,12 @@ class ControlClient:
 
     def close(self) -> None:
         """Close the connection."""
-        self._socket.close()
+        self._line.close()
 
     @property
     def peer(self) -> PeerCredentials | None:
         """The process that listens, as the kernel says; None over TCP."""
-        return peer_credentials(self._socket)
+        return self._line.peer
 
     def health(self) -> HealthResponse:
         """Ask how it is.
@@ -103,8 +73,8 @@ class ControlClient:
         Raises:
             ControlError: no answer.
         """
-        self._send(HealthCheck())
-        return self._receive(HealthResponse)
+        self._line.put(HealthCheck())
+        return self._line.receive(HealthResponse, self._timeout_s)
 
     def call(self, operation: str, argument: Mapping[str, object] | None = None) -> dict[str, Any]:
         """Run an operation of the connector `vastar`; its JSON answer.
@@ -121,8 +91,8 @@ class ControlClient:
             payload=msgspec.json.encode(argument or {}),
         )
         self._next_id += 1
-        self._send(request)
-        answer = self._receive(ExecuteResponse)
+        self._line.put(request)
+        answer = self._line.receive(ExecuteResponse, self._timeout_s)
         if answer.error_class is not ErrorClass.SUCCESS:
             told = answer.error_message or answer.error_class.name
             raise RefusedError(f"{self._address}: {operation}: {told}")
@@ -133,46 +103,3 @@ class ControlClient:
             return msgspec.json.decode(payload or b"{}", type=dict[str, Any])
         except msgspec.DecodeError as error:
             raise ControlError(f"{self._address}: {operation}: bad answer: {error}") from None
-
-    def _send(self, message: HealthCheck | ExecuteRequest) -> None:
-        try:
-            for buffer in self._connection.send(message):
-                self._socket.sendall(buffer)
-        except OSError as error:
-            raise self._lost(error) from None
-
-    def _receive(self, wanted: type[_Answer]) -> _Answer:
-        deadline_s = time.monotonic() + self._timeout_s
-        try:
-            while True:
-                event = self._connection.next_event()
-                if isinstance(event, wanted):
-                    return event
-                if event is END_OF_STREAM:
-                    raise ControlError(f"{self._address}: closed the connection without an answer")
-                if event is NEED_DATA:
-                    self._socket.settimeout(max(0.001, deadline_s - time.monotonic()))
-                    self._connection.receive_data(self._socket.recv(_RECEIVE_BYTES))
-        except ProtocolError as error:
-            raise ControlError(f"{self._address}: is no Vastar runtime ({error})") from None
-        except OSError as error:
-            raise self._lost(error) from None
-
-    def _lost(self, error: OSError) -> ControlError:
-        if isinstance(error, TimeoutError):
-            return ControlError(f"{self._address}: no answer in {self._timeout_s:g} s")
-        reason = (error.strerror or str(error)).lower()
-        return ControlError(f"{self._address}: connection lost ({reason})")
-
-
-def _connect(address: Address, timeout_s: float) -> socket.socket:
-    if not isinstance(address, UnixAddress):
-        return socket.create_connection((address.host, address.port), timeout_s)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.settimeout(timeout_s)
-        sock.connect(address.path)
-    except BaseException:
-        sock.close()
-        raise
-    return sock

@@ -12,6 +12,11 @@ def test_the_numbers_never_change() -> None:
         "ALREADY_RUNNING": 4,
         "TIMED_OUT": 5,
         "FORCED": 6,
+        "TRANSIENT": 7,
+        "PERMANENT": 8,
+        "RATE_LIMITED": 9,
+        "INVALID_REQUEST": 10,
+        "HTTP_ERROR": 11,
         "INTERRUPTED": 130,
     }
 
