@@ -73,9 +73,9 @@ def test_the_two_commands():
 def test_every_vastar_command_is_one():
     lines = [line for f in fences(README) if f.language == "sh" for line in f.text.splitlines()]
     commands = [line.partition("#")[0].split() for line in lines if line.startswith("vastar ")]
-    assert len(commands) == 5
+    assert len(commands) == 8
     commands += [text.split() for text in re.findall(r"`(vastar (?:serve|status) [^`]+)`", PAGE)]
-    assert len(commands) == 7
+    assert len(commands) == 10
     for command in commands:
         _parser().parse_args(command[1:])
 
