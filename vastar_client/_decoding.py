@@ -68,7 +68,7 @@ class TextDecoder:
         name = charset or "utf-8"
         try:
             b"\xff".decode(name, "replace")
-        except (LookupError, UnicodeError):
+        except (LookupError, ValueError):
             name = "utf-8"
         self._decoder = codecs.getincrementaldecoder(name)("replace")
 
