@@ -30,6 +30,8 @@ STOP_WITHIN_S = 15.0
 POLL_S = 0.02
 SIMULATOR_URL = re.compile(r"https?://[\w.\[\]:]+:\d+")
 SHOWN_LOG_LINES = 40
+# Slow enough to be seen, and a whole demo takes a few seconds.
+PACE = ("--head-delay-s", "0.1", "--event-delay-s", "0.02")
 
 # The demo must look the same everywhere and stay on this host: no settings of the caller's other
 # runtimes, no proxies between three local processes, no key that would call the real service.
@@ -165,7 +167,7 @@ def run_demo(scene: str, folder: Path) -> None:
         DemoError: a part failed; all children have ended by then.
     """
     path = folder / "runtime.sock"
-    simulator_arguments = ["-m", "tools.llm_simulator", "--port", "0"]
+    simulator_arguments = ["-m", "tools.llm_simulator", "--port", "0", *PACE]
     runtime_arguments = ["-m", "vastar_runtime", "serve", "--socket", str(path)]
     with (
         _started("the simulator", simulator_arguments, folder) as simulator,

@@ -17,7 +17,7 @@ from vastar_client import (
     RuntimeClient,
     retry_with_backoff,
 )
-from vastar_client.testing import FakeRuntime, respond
+from vastar_client.testing import HOLD, FakeRuntime, respond, respond_events
 
 QUESTION: list[Message] = [{"role": "user", "content": "Why?"}]
 COMPLETION = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Därum ✓"}}]}
@@ -78,6 +78,30 @@ def test_stream_yields_the_deltas(make) -> None:
     connector, fake = make(sse(EVENTS))
     assert list(connector.stream(QUESTION)) == ["Där", "um ✓"]
     assert request_json(fake.requests[0])["stream"] is True
+
+
+def test_each_delta_is_there_before_the_next_one_is_made(make) -> None:
+    """And who stops to listen stops the API."""
+    connector, fake = make(respond_events([_delta("one"), HOLD]))
+    deltas = connector.stream(QUESTION)
+    assert next(deltas) == "one"
+    assert not fake.streams[0].ended
+    deltas.close()
+    assert fake.streams[0].cancelled
+
+
+def _delta(text: str) -> dict[str, Any]:
+    return {"choices": [{"delta": {"content": text}}]}
+
+
+def test_a_stream_that_a_rate_limit_turned_away_is_asked_for_again(
+    make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = functools.partial(retry_with_backoff, sleep=lambda _: None)
+    monkeypatch.setattr("tools.openai_connector.connector.retry_with_backoff", patient)
+    connector, fake = make(respond(429, json={}), respond_events([_delta("a"), "[DONE]"]))
+    assert list(connector.stream(QUESTION)) == ["a"]
+    assert len(fake.requests) == 2
 
 
 @pytest.mark.parametrize("body", ["", "data: [DONE]\n\n", "<html>not an API</html>"])

@@ -101,6 +101,26 @@ async def test_errors_of_the_api_and_of_the_way_to_it(tmp_path: Path) -> None:
     assert "Start it with `python -m tools.llm_simulator`" in absent[2]
 
 
+async def test_tokens_appear_while_the_answer_is_still_being_made(tmp_path: Path) -> None:
+    """The simulator stops in the middle: what it has said is on the screen."""
+    path = tmp_path / "r.sock"
+    async with (
+        Simulator(Knobs(hang_after_events=5)).running() as simulator,
+        runtime(path),
+        trio.open_nursery() as nursery,
+    ):
+        start = partial(trio.run_process, cwd=ROOT, env=environment(), check=False)
+        command = example(path, simulator, "--scene", "streaming")
+        process: trio.Process = await nursery.start(partial(start, command, stdout=subprocess.PIPE))
+        shown = b""
+        while len(shown.partition(b"Assistant: ")[2]) < 10:
+            shown += await process.stdout.receive_some()
+        assert simulator.stats.active_streams == 1
+        process.send_signal(signal.SIGINT)
+        await simulator.wait_for(lambda stats: stats.active_streams == 0)
+    assert process.returncode == 130
+
+
 async def test_killing_the_example_ends_the_stream_upstream(tmp_path: Path) -> None:
     """The simulator sees its client leave, though an hour of events is still to come."""
     path = tmp_path / "r.sock"

@@ -5,17 +5,21 @@ pooling and the deadline are the runtime's business. What goes wrong comes out a
 `ConnectorException` (an HTTP status of 400 or more as its subclass `HTTPStatusError`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, TypedDict, TypeVar
 
 from vastar_client import (
     ConnectorException,
     ErrorClass,
     HTTPResponse,
     RuntimeClient,
-    SSEParser,
+    Stream,
+    StreamResponse,
     retry_with_backoff,
 )
+
+_Answer = TypeVar("_Answer", HTTPResponse, StreamResponse)
 
 
 class Message(TypedDict):
@@ -66,20 +70,20 @@ class OpenAIConnector:
         return _content(self._post("/v1/chat/completions", self._chat(messages, stream=False)))
 
     def stream(self, messages: Sequence[Message]) -> Iterator[str]:
-        """The model's answer in the pieces in which it comes.
+        """The model's answer in the pieces in which it comes, each as soon as it is there.
 
         Raises:
             ConnectorException: the call failed, or the answer held no text.
         """
-        # The runtime hands the events over when the last one has come. Once it streams, this
-        # function alone changes: the parser takes an iterable of chunks as well.
-        response = self._post("/v1/chat/completions", self._chat(messages, stream=True))
-        empty = True
-        for delta in SSEParser.parse_stream_generator(response):
-            empty = False
-            yield delta
-        if empty:
-            raise _unexpected(response, "a stream of chat completion events")
+        # Leaving the block early, as when the caller stops iterating, stops the API too.
+        with ExitStack() as opened:
+            response = self._retried(lambda: opened.enter_context(self._ask(messages)))
+            empty = True
+            for delta in response.content_deltas():
+                empty = False
+                yield delta
+            if empty:
+                raise _unexpected(response, "a stream of chat completion events")
 
     def test_completion(self) -> str:
         """The simulator's constant answer: proof that everything in between works.
@@ -111,20 +115,32 @@ class OpenAIConnector:
             "stream": stream,
         }
 
+    def _ask(self, messages: Sequence[Message]) -> Stream:
+        return self._client.stream(
+            "POST",
+            self._base_url + "/v1/chat/completions",
+            json=self._chat(messages, stream=True),
+            headers=self._headers,
+            timeout_s=self._timeout_s,
+        )
+
     def _post(self, path: str, body: Mapping[str, Any]) -> HTTPResponse:
-        def call() -> HTTPResponse:
-            response = self._client.post(
+        return self._retried(
+            lambda: self._client.post(
                 self._base_url + path,
                 json=body,
                 headers=self._headers,
                 timeout_s=self._timeout_s,
             )
-            return response.raise_for_status()
+        )
 
+    def _retried(self, call: Callable[[], _Answer]) -> _Answer:
         # Only what was certainly not carried out is sent again: a completion may cost money, and
         # after a timeout or a lost connection nobody knows whether it was made.
         return retry_with_backoff(
-            call, max_retries=self._max_retries, retryable_errors=[ErrorClass.RATE_LIMITED]
+            lambda: call().raise_for_status(),
+            max_retries=self._max_retries,
+            retryable_errors=[ErrorClass.RATE_LIMITED],
         )
 
 
@@ -139,10 +155,14 @@ def _content(response: HTTPResponse) -> str:
     return content
 
 
-def _unexpected(response: HTTPResponse, wanted: str) -> ConnectorException:
+def _unexpected(response: HTTPResponse | StreamResponse, wanted: str) -> ConnectorException:
     kind = response.headers.get("content-type", "no content type")
+    if isinstance(response, StreamResponse):
+        size = response.received_bytes
+    else:
+        size = len(response.body)
     return ConnectorException(
-        f"the answer is not {wanted} (it is {len(response.body)} bytes, {kind}): "
+        f"the answer is not {wanted} (it is {size} bytes, {kind}): "
         "is base_url that of an OpenAI-compatible API?",
         ErrorClass.PERMANENT,
         response.request_id,

@@ -6,6 +6,7 @@ the one place that knows how to explain it (`cli.py`).
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from tools.openai_connector.config import Config
@@ -35,9 +36,10 @@ def connection(connector: OpenAIConnector, config: Config) -> None:
 
 
 def streaming(connector: OpenAIConnector, config: Config) -> None:
-    """A question, and the answer printed piece by piece."""
+    """A question, the answer printed piece by piece, and when the pieces came."""
     print(f"You: {QUESTION}")
-    _say(connector, _opening(config, QUESTION))
+    said = _say(connector, _opening(config, QUESTION))
+    print(f"({said.timing()})")
 
 
 def conversation(connector: OpenAIConnector, config: Config) -> None:
@@ -46,7 +48,7 @@ def conversation(connector: OpenAIConnector, config: Config) -> None:
     for turn in TURNS:
         print(f"You: {turn}")
         history.append({"role": "user", "content": turn})
-        history.append({"role": "assistant", "content": _say(connector, history)})
+        history.append({"role": "assistant", "content": _say(connector, history).text})
 
 
 SCENES: Final[dict[str, Scene]] = {
@@ -61,14 +63,35 @@ def _opening(config: Config, *turns: str) -> list[Message]:
     return [Message(role=role, content=content) for role, content in said]
 
 
-def _say(connector: OpenAIConnector, messages: Sequence[Message]) -> str:
-    """Print the answer as it comes; the whole of it."""
+@dataclass(frozen=True)
+class _Said:
+    """An answer as it came: its pieces, and the seconds from the question to each."""
+
+    pieces: Sequence[str]
+    came_s: Sequence[float]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    def timing(self) -> str:
+        """Shows that nobody on the way kept the text until it was whole."""
+        first_ms, last_ms = (round(came_s * 1000) for came_s in (self.came_s[0], self.came_s[-1]))
+        count = len(self.pieces)
+        return f"first token after {first_ms} ms, the last of {count} after {last_ms} ms"
+
+
+def _say(connector: OpenAIConnector, messages: Sequence[Message]) -> _Said:
+    """Print the answer as it comes."""
     print("Assistant: ", end="", flush=True)
     pieces: list[str] = []
+    came_s: list[float] = []
+    asked_s = time.perf_counter()
     try:
         for piece in connector.stream(messages):
+            came_s.append(time.perf_counter() - asked_s)
             print(piece, end="", flush=True)
             pieces.append(piece)
     finally:
         print()
-    return "".join(pieces)
+    return _Said(pieces, came_s)
