@@ -59,6 +59,7 @@ class Call:
         origin: where it goes (scheme://host:port, no secrets), once known.
         stream: where its answer goes piece by piece, if its caller asked for that.
         upload: where the body of its request comes from, if it does not come with it.
+        head_timeout_s: until the head of its answer, in each attempt; None is no limit of its own.
         cancelled_as: why the scope was cancelled, when it was not the deadline.
         waiting_for: what one of our own policies makes it wait for now, in words; else empty.
         attempts: requests that were tried on upstreams, over all hops.
@@ -87,6 +88,7 @@ class Call:
     retry_after_ms: int = 0
     stream: AnswerStream | None = None
     upload: Upload | None = None
+    head_timeout_s: float | None = None
     _reached: Disposition = Disposition.NOT_SENT
 
     def __attrs_post_init__(self) -> None:

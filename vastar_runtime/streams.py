@@ -9,6 +9,7 @@ Bounds (PROTOCOL.md, section 6): at most one window of a stream is held for it i
 Who reads slowly is waited for by its own call alone, which then reads no more from its upstream.
 """
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -145,7 +146,6 @@ class Upload:
 
     Attributes:
         received_bytes: so far.
-        on_taken: called with each piece that the upstream takes.
     """
 
     __slots__ = (
@@ -156,8 +156,8 @@ class Upload:
         "_pieces",
         "_request_id",
         "_sequence",
+        "_timed",
         "_window",
-        "on_taken",
         "received_bytes",
     )
 
@@ -171,7 +171,7 @@ class Upload:
         self._has_ended = False
         self._aborted: str | None = None
         self.received_bytes = 0
-        self.on_taken: Callable[[], None] | None = None
+        self._timed: tuple[trio.CancelScope, float] | None = None
 
     @property
     def fault(self) -> str | None:
@@ -218,6 +218,27 @@ class Upload:
             self._aborted = why
             self._arrived.set()
 
+    def restarts(self, patience: trio.CancelScope, timeout_s: float) -> None:
+        """Give whoever takes the body `timeout_s` anew for each piece, and from the last one on.
+
+        While the caller is waited for, it is not the taker's turn: then `patience` does not end.
+        """
+        self._timed = patience, timeout_s
+
+    def _restart(self) -> None:
+        if self._timed is not None:
+            patience, timeout_s = self._timed
+            patience.deadline = trio.current_time() + timeout_s
+
+    async def _wait(self) -> None:
+        self._arrived = trio.Event()
+        if self._timed is not None:
+            self._timed[0].deadline = math.inf
+        try:
+            await self._arrived.wait()
+        finally:
+            self._restart()
+
     @property
     def has_ended(self) -> bool:
         """Whether its last chunk came."""
@@ -234,11 +255,9 @@ class Upload:
                 raise BodyAborted(self._aborted)
             if self._has_ended:
                 return b""
-            self._arrived = trio.Event()
-            await self._arrived.wait()
+            await self._wait()
         data = self._pieces.popleft()
-        if self.on_taken is not None:
-            self.on_taken()
+        self._restart()
         grant_bytes = self._window.consumed(len(data))
         if grant_bytes and not self._has_ended:
             self._grant(CreditUpdate(credit_delta=grant_bytes, request_id=self._request_id))

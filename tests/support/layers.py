@@ -10,7 +10,7 @@ Time is Trio's: a test takes `autojump_clock`. Chance is `house.ratio`, and the 
 `WALL_START_S`. When the block ends nothing may be held by anybody (`House.check_nothing_is_left`).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ import attrs
 import trio
 import trio.testing
 
+from tests.support.held import check_nothing_is_held
 from tests.support.planned import Plan, Planned
 from vastar_client.wire.messages import ExecuteRequest
 from vastar_client.wire.sse import SSEDecoder
@@ -25,7 +26,6 @@ from vastar_runtime.calls import Call, Caller
 from vastar_runtime.metrics import Meters
 from vastar_runtime.outcomes import Failure
 from vastar_runtime.pipeline import Machines, Surroundings, Upstreams, compose
-from vastar_runtime.pipeline.machines import Limiters
 from vastar_runtime.pipeline.policies import CallPolicies
 from vastar_runtime.policy import Deadline, Limit
 from vastar_runtime.policy.breaker import Breaker
@@ -282,44 +282,8 @@ class House:
 
     def check_nothing_is_left(self) -> None:
         """Nobody holds, waits for, or is counted for anything."""
-        machines, admission = self.machines, self.machines.admission
-        for streams in (False, True):
-            assert admission.in_flight(streams=streams) == 0
-            assert admission.waiting(streams=streams) == 0
-        assert not self.around.queued
-        for of_origin in values(machines.origins.items()):
-            assert (of_origin.users, of_origin.breaker.in_flight) == (0, 0)
-        for of_tenant in values(machines.tenants_at_origins.items()):
-            assert (of_tenant.users, of_tenant.breaker.in_flight) == (0, 0)
-            assert of_tenant.quota.outstanding == 0
-        for credential in values(machines.credentials.items()):
-            assert (credential.users, credential.cooldown.in_flight) == (0, 0)
-            assert credential.line is None or credential.line.length == 0
-        for limiters in self._limiters():
-            for pacer in (limiters.requests, limiters.tokens):
-                if pacer is not None:
-                    assert (pacer.limiter.held, pacer.limiter.waiting_count) == (0, 0)
-                    assert not pacer._bells
-        self.transport._pool.check()
-        assert not self.transport._busy
-        assert all((each.busy, each.waiting) == (0, 0) for each in self.transport.stats())
+        check_nothing_is_held(self.around)
         assert len(self.network.open_channels) == sum(each.idle for each in self.transport.stats())
-
-    def _limiters(self) -> Iterator[Limiters]:
-        machines = self.machines
-        for store in (
-            machines.origins,
-            machines.credentials,
-            machines.workspaces,
-            machines.tenants,
-        ):
-            for bundle in values(store.items()):
-                yield bundle.limits
-
-
-def values(items: Iterable[tuple[Any, Any]]) -> list[Any]:
-    """The second halves."""
-    return [value for _, value in items]
 
 
 @asynccontextmanager

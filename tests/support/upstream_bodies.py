@@ -5,6 +5,7 @@ taken; `Sink` reads a request's body in pieces, as slowly as told, and answers w
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import trio
 
@@ -48,14 +49,17 @@ def chunked(
     return [*steps, Send(b"0\r\n" + end + b"\r\n")]
 
 
-def pieces(
-    *responses: Sequence[Step], after: Sequence[Step] = (Close(),)
-) -> Callable[[MemoryChannel], Awaitable[None]]:
-    """One response for each request of a connection, then `after`."""
-    steps: list[Step] = []
-    for response in responses:
-        steps += [Request(), *response]
-    return Script([*steps, *after])
+def pieces(*responses: Sequence[Step]) -> Callable[[MemoryChannel], Awaitable[None]]:
+    """An upstream with one response for each request, over all connections; it hangs up at last."""
+    waiting = list(responses)
+
+    async def handle(channel: MemoryChannel) -> None:
+        with suppress(EOFError):
+            while waiting:
+                await Script([Request()])(channel)
+                await Script(waiting.pop(0) if waiting else [Close()])(channel)
+
+    return handle
 
 
 class Flood:

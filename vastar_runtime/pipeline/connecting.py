@@ -1,7 +1,8 @@
 """The innermost layers: a place in the connection pool, the limit on one attempt, the transport.
 
-The limit on an attempt begins when there is a connection to be had: waiting for one in the pool
-says nothing about the upstream. It ends with the head of the answer.
+The limits on an attempt begin when there is a connection to be had: waiting for one in the pool
+says nothing about the upstream. They end with the head of the answer. A streamed answer has a time
+of its own for that, which stands still while the caller's own body is waited for.
 """
 
 import trio
@@ -50,7 +51,7 @@ class PoolLayer:
 
 
 class AttemptTimeoutLayer:
-    """Ends an attempt that takes too long; off unless configured."""
+    """Ends an attempt that takes too long: a stream's head, and what is configured."""
 
     name = "attempt_timeout"
 
@@ -59,15 +60,30 @@ class AttemptTimeoutLayer:
         self._inner = inner
 
     async def __call__(self, attempt: Attempt) -> Ended:
-        """Bound the attempt, where a bound is configured."""
+        """Bound the attempt, where there is a bound."""
         timeout_s = attempt.hop.policies.attempt_timeout_s
-        assert timeout_s is not None, "else it is left out of the layers"
+        if timeout_s is None:
+            return await self._await_head(attempt)
         with trio.move_on_after(timeout_s):
+            return await self._await_head(attempt)
+        return _too_late(attempt, f"the limit of {timeout_s * 1000:.0f} ms on one attempt passed")
+
+    async def _await_head(self, attempt: Attempt) -> Ended:
+        call = attempt.hop.call
+        timeout_s = call.head_timeout_s
+        if timeout_s is None:
             return await self._inner(attempt)
-        origin = attempt.hop.request.origin
-        words = f"the limit of {timeout_s * 1000:.0f} ms on one attempt passed"
-        error = TransportError.at(attempt.progress, origin.address, words, timed_out=True)
-        return Ended.with_error(attempt.hop, error, Fault.ATTEMPT_TIMEOUT)
+        with trio.move_on_after(timeout_s) as patience:
+            if call.upload is not None:
+                call.upload.restarts(patience, timeout_s)
+            return await self._inner(attempt)
+        return _too_late(attempt, f"no head of an answer for {timeout_s:g} s")
+
+
+def _too_late(attempt: Attempt, words: str) -> Ended:
+    origin = attempt.hop.request.origin
+    error = TransportError.at(attempt.progress, origin.address, words, timed_out=True)
+    return Ended.with_error(attempt.hop, error, Fault.ATTEMPT_TIMEOUT)
 
 
 class TransportLayer:

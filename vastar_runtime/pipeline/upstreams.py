@@ -8,7 +8,7 @@ with its own origin.
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import trio
 
@@ -17,6 +17,7 @@ from vastar_runtime.outcomes import Failure, FailureKind
 from vastar_runtime.pipeline.admitting import leave
 from vastar_runtime.pipeline.attempt import Attempt, Holdings, Hop, Layer
 from vastar_runtime.pipeline.breaking import report_shown
+from vastar_runtime.pipeline.connecting import AttemptTimeoutLayer
 from vastar_runtime.pipeline.policies import CallPolicies
 from vastar_runtime.pipeline.surroundings import Surroundings
 from vastar_runtime.policy.classify import AttemptResult
@@ -39,6 +40,16 @@ _KINDS: Final = {
 }
 
 
+_OF_TIME: Final = frozenset({AttemptTimeoutLayer.name})
+
+
+class _Layers(Protocol):
+    """Chooses the layers of a call."""
+
+    def __call__(self, policies: CallPolicies, *, is_timed: bool) -> Layer:
+        """Those that `policies` need; `is_timed`: the call bounds its attempts by itself."""
+
+
 class Upstreams:
     """The upstreams of a runtime behind its policies.
 
@@ -59,10 +70,13 @@ class Upstreams:
         """A context for the requests of `call`; leaving it gives back all that they hold."""
         return Lease(call, self._layers, self._around)
 
-    def _layers(self, policies: CallPolicies) -> Layer:
-        layers = self._composed.get(policies.idle_layers)
+    def _layers(self, policies: CallPolicies, *, is_timed: bool) -> Layer:
+        idle = policies.idle_layers
+        if is_timed:  # whatever is configured for the attempts of others
+            idle -= _OF_TIME
+        layers = self._composed.get(idle)
         if layers is None:
-            layers = self._composed[policies.idle_layers] = self._compose(policies.idle_layers)
+            layers = self._composed[idle] = self._compose(idle)
         return layers
 
 
@@ -71,9 +85,7 @@ class Lease:
 
     __slots__ = ("_around", "_call", "_holdings", "_layers")
 
-    def __init__(
-        self, call: Call, layers: Callable[[CallPolicies], Layer], surroundings: Surroundings
-    ) -> None:
+    def __init__(self, call: Call, layers: _Layers, surroundings: Surroundings) -> None:
         self._call = call
         self._layers = layers
         self._around = surroundings
@@ -107,7 +119,8 @@ class Lease:
         hop.begin_use()
         ended = None
         try:
-            ended = await self._layers(hop.policies)(Attempt(hop, 1, call.progress, now_s))
+            layers = self._layers(hop.policies, is_timed=call.head_timeout_s is not None)
+            ended = await layers(Attempt(hop, 1, call.progress, now_s))
         finally:
             if hop.shown:
                 report_shown(hop, around, trio.current_time() if ended is None else ended.at_s)

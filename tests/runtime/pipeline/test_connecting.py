@@ -6,6 +6,7 @@ import trio.testing
 
 from tests.support.layers import in_order, laid, make_call, make_request
 from tests.support.planned import answer
+from vastar_runtime.calls import Call
 from vastar_runtime.outcomes import Disposition, Failure
 from vastar_runtime.pipeline import Upstreams
 from vastar_runtime.pipeline.attempt import Attempt, Ended
@@ -106,6 +107,38 @@ async def test_the_deadline_of_the_call_is_told_from_that_of_an_attempt(autojump
         house.plan([Wait()])
         got = await house.ask(time_s=3)
         assert (got.timed_out, got.call.attempts) == (True, 1)
+
+
+def streamed_call(head_timeout_s: float) -> Call:
+    call = make_call(time_s=600.0)
+    call.head_timeout_s = head_timeout_s
+    return call
+
+
+@pytest.mark.parametrize("attempt_timeout_s", [None, 9.0])
+async def test_a_call_may_bring_a_time_of_its_own_for_each_head(attempt_timeout_s, autojump_clock):
+    async with laid(attempt_timeout_s=attempt_timeout_s) as house:
+        upstream = house.plan(
+            [Wait()], answer(503, after_s=1.0), answer(200, after_s=1.0), [Wait()]
+        )
+        got = await house.ask(call=streamed_call(3.0))
+        assert (got.status, got.call.attempts) == (200, 3)
+        assert upstream.times == pytest.approx([0, 3.025, 4.075])
+        got = await house.ask(method="POST", call=streamed_call(3.0))
+        assert str(got.error) == (
+            "waiting for the response failed for api.test:80: no head of an answer for 3 s"
+        )
+        [origin, tenant] = house.breakers()
+        assert tenant.totals(trio.current_time()) == (2, 1)
+        assert origin.totals(trio.current_time()) == (1, 0), "silence is not told of the host"
+
+
+async def test_the_shorter_of_both_times_holds(autojump_clock):
+    async with laid(attempt_timeout_s=1.0) as house:
+        house.plan([Wait()])
+        got = await house.ask(method="POST", call=streamed_call(3.0))
+        assert got.error is not None
+        assert (got.at_s, got.error.cause) == (1, "the limit of 1000 ms on one attempt passed")
 
 
 async def test_what_the_transport_sends_again_by_itself_is_an_attempt(autojump_clock):

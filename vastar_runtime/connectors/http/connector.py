@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 import attrs
-import trio
 
 from vastar_client.wire import LocalProtocolError, PayloadFormat, ResponseFormat
 from vastar_client.wire.codec import buffers_bytes, one_buffer
@@ -73,7 +72,7 @@ class HttpSettings:
     Attributes:
         max_redirects: hops followed before the call fails.
         accept_encoding: sent where the caller set no Accept-Encoding; empty sends none.
-        header_timeout_s: until the head of a streamed answer.
+        header_timeout_s: until the head of a streamed answer, in each attempt.
         idle_timeout_s: silence within its body.
     """
 
@@ -119,6 +118,8 @@ class HttpConnector:
             return Failure(FailureKind.INVALID_REQUEST, str(error))
         call.limit_time(http_call.timeout_ms)
         call.sent_bytes = _body_bytes(http_call.body)
+        if call.stream is not None:
+            call.head_timeout_s = self._settings.header_timeout_s
         try:
             with self._upstreams.lease(call) as lease:
                 answer = await self._follow(call, http_call, request, lease)
@@ -205,7 +206,7 @@ class HttpConnector:
         )
         redirects_left = self._settings.max_redirects
         while True:
-            response = await self._head(call, lease, request)
+            response = await lease.request(request)
             if isinstance(response, Failure):
                 return response
             async with response:
@@ -233,27 +234,6 @@ class HttpConnector:
             redirects_left -= 1
             request, base = following, next_target
             call.next_hop()
-
-    async def _head(
-        self, call: Call, lease: Lease, request: UpstreamRequest
-    ) -> UpstreamResponse | Failure:
-        """The head of the answer to `request`; of a stream, within its own time."""
-        if call.stream is None:
-            return await lease.request(request)
-        timeout_s = self._settings.header_timeout_s
-        with trio.move_on_after(timeout_s) as patience:
-            if call.upload is not None:
-                # Its time begins when the body has been sent, as far as that is known here.
-                call.upload.on_taken = lambda: _begin_anew(patience, timeout_s)
-            return await lease.request(request)
-        return Failure(
-            FailureKind.TIMEOUT,
-            f"HTTP request failed: no head of an answer from {call.origin} in {timeout_s:g} s",
-        )
-
-
-def _begin_anew(patience: trio.CancelScope, timeout_s: float) -> None:
-    patience.deadline = trio.current_time() + timeout_s
 
 
 def _answer_format(call: Call) -> PayloadFormat:
