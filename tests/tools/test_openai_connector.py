@@ -82,11 +82,12 @@ def test_stream_yields_the_deltas(make) -> None:
 
 def test_each_delta_is_there_before_the_next_one_is_made(make) -> None:
     """And who stops to listen stops the API."""
-    connector, fake = make(respond_events([_delta("one"), HOLD]))
+    connector, fake = make(respond_events([_delta("one"), HOLD]), respond(json=COMPLETION))
     deltas = connector.stream(QUESTION)
     assert next(deltas) == "one"
     assert not fake.streams[0].ended
     deltas.close()
+    connector.complete(QUESTION)  # on the same connection, so behind the cancellation
     assert fake.streams[0].cancelled
 
 

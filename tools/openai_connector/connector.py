@@ -157,10 +157,7 @@ def _content(response: HTTPResponse) -> str:
 
 def _unexpected(response: HTTPResponse | StreamResponse, wanted: str) -> ConnectorException:
     kind = response.headers.get("content-type", "no content type")
-    if isinstance(response, StreamResponse):
-        size = response.received_bytes
-    else:
-        size = len(response.body)
+    size = response.received_bytes if isinstance(response, StreamResponse) else len(response.body)
     return ConnectorException(
         f"the answer is not {wanted} (it is {size} bytes, {kind}): "
         "is base_url that of an OpenAI-compatible API?",
