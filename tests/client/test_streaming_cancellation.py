@@ -107,7 +107,7 @@ async def test_the_caller_is_cancelled_at_whatever_step(autojump_clock, scenario
             await assert_all_is_as_before(client, fake)
             if not scope.cancelled_caught and cutter.steps < n_steps:
                 break
-        assert n_steps > 3
+        assert n_steps > 2, "one before it begins, one while it waits, at least"
 
 
 @pytest.mark.parametrize("is_stream", [True, False])
