@@ -47,6 +47,14 @@ class ConnectionCredit:
     def grant(self, more_bytes: int) -> None:
         """The caller allows more. Raises RemoteProtocolError where that overflows."""
         self.window.grant(more_bytes)
+        self._wake()
+
+    def give_back(self, taken_bytes: int) -> None:
+        """So much was taken and not sent."""
+        self.window.available_bytes += taken_bytes
+        self._wake()
+
+    def _wake(self) -> None:
         self._more.set()
         self._more = trio.Event()
 
@@ -119,11 +127,14 @@ class AnswerStream:
                 await self._wait_for_credit()
                 continue
             self._shared.window.take(size)
-            chunk = StreamChunk(self._request_id, self._sequence, rest[:size])
+            try:
+                await self._send(StreamChunk(self._request_id, self._sequence, rest[:size]))
+            except BaseException:
+                self._shared.give_back(size)  # it waited for room, and is not on its way
+                raise
             self._sequence += 1
             self.total_bytes += size
             rest = rest[size:]
-            await self._send(chunk)
 
     async def _send(self, message: Message) -> None:
         self.last_sent_at_s = trio.current_time()
@@ -201,9 +212,9 @@ class Upload:
         self._arrived.set()
 
     def _keep(self, data: Buffer) -> None:
-        """Small pieces are joined: each would pin all the bytes that it was received with."""
+        """Small pieces are joined, as each would pin all the bytes that it was received with."""
         self.received_bytes += len(data)
-        if len(data) >= _JOINED_BYTES:
+        if len(data) >= _JOINED_BYTES and len(data) * 2 >= _pinned_bytes(data):
             self._pieces.append(data)
         elif len(data):
             last = self._pieces[-1] if self._pieces else None
@@ -262,3 +273,9 @@ class Upload:
         if grant_bytes and not self._has_ended:
             self._grant(CreditUpdate(credit_delta=grant_bytes, request_id=self._request_id))
         return data
+
+
+def _pinned_bytes(data: Buffer) -> int:
+    """What stays in memory as long as `data`."""
+    owner = data.obj if isinstance(data, memoryview) else data
+    return len(owner) if isinstance(owner, bytes | bytearray) else len(data)
