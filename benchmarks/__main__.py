@@ -24,6 +24,8 @@ BENCHMARKS: Final = (
     "closed_loop",
     "pipelining",
     "memory",
+    "streaming",
+    "large_download",
     "noisy_neighbour",
     "outage",
     "pipeline_cost",

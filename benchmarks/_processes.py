@@ -125,9 +125,11 @@ def _first_line(process: subprocess.Popen[str]) -> str:
 
 
 @contextmanager
-def running_upstream(*arguments: str, core: int | None = None) -> Iterator[str]:
-    """An upstream (`benchmarks._upstream`); its URL, without a path."""
-    process = _start("benchmarks._upstream", *arguments, core=core)
+def running_upstream(
+    *arguments: str, module: str = "benchmarks._upstream", core: int | None = None
+) -> Iterator[str]:
+    """An upstream, by default `benchmarks._upstream`; its URL, without a path."""
+    process = _start(module, *arguments, core=core)
     try:
         yield _first_line(process)
     finally:
