@@ -10,7 +10,7 @@ a test proves is what goes over the wire. Two ways to reach it:
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -127,7 +127,17 @@ def respond_events(steps: Iterable[Any], *, headers: HeaderTypes | None = None) 
         headers: more header fields.
     """
     pairs = [("content-type", "text/event-stream"), *header_pairs(headers)]
-    return StreamReply(map(_as_event, steps), headers=pairs)
+    return StreamReply(_Events(steps), headers=pairs)
+
+
+class _Events:
+    """Steps as events, as often as there are those steps."""
+
+    def __init__(self, steps: Iterable[Any]) -> None:
+        self._steps = steps
+
+    def __iter__(self) -> Iterator[Step]:
+        return map(_as_event, self._steps)
 
 
 def _as_event(step: Any) -> Step:

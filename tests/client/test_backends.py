@@ -1,17 +1,21 @@
 """The async client on both event loops of anyio, over a real Unix socket, on the real clock."""
 
 import asyncio
+import itertools
 import time
 
 import anyio
+import anyio.lowlevel
 import pytest
 
+from vastar_client._reconnecting import Reconnect
 from vastar_client.async_client import AsyncRuntimeClient
 from vastar_client.config import RuntimeConfig
-from vastar_client.errors import CallTimeout, ConnectionClosed
+from vastar_client.errors import CallTimeout, ConnectionClosed, ConnectorException
 from vastar_client.request import GET
-from vastar_client.testing import HOLD, After, FakeRuntime, respond
-from vastar_client.wire import Disposition
+from vastar_client.testing import HOLD, After, FakeRuntime, respond, respond_events, respond_stream
+from vastar_client.wire import Disposition, ErrorClass
+from vastar_client.wire.sse import SSEEvent
 
 URL = "http://api.test/x"
 
@@ -80,6 +84,96 @@ def test_timeouts(run):
             await client.get(URL, timeout_s=0.01)
 
     run([HOLD], main)
+
+
+def test_streams(run):
+    async def main(fake, client):
+        async with client.stream("GET", URL) as response:
+            assert [event.data async for event in response.events()] == ["one", "two"]
+        async with client.stream("GET", URL) as response:
+            async for _ in response.iter_bytes():
+                if response.received_bytes > 3_000_000:
+                    break
+        await until(lambda: client._link._slots.value == 256)
+        assert fake.cancelled == [response.request_id]
+        with anyio.move_on_after(0.05) as scope:
+            async with client.stream("GET", URL) as response:
+                await response.aread()
+        assert scope.cancelled_caught
+        await until(lambda: client._link._slots.value == 256)
+        with pytest.raises(ConnectorException, match="cut"):
+            async with client.stream("GET", URL) as response:
+                await response.aread()
+
+    run(
+        [
+            respond_events(["one", After(0.02, "two")]),
+            respond_stream(itertools.repeat(b"x" * 10_000)),
+            respond_stream(["x", HOLD]),
+            respond_stream(["x", ConnectorException("cut", ErrorClass.TRANSIENT)]),
+        ],
+        main,
+    )
+
+
+def test_bodies_in_pieces(run, tmp_path):
+    path = tmp_path / "body"
+    path.write_bytes(b"x" * 500_000)
+
+    async def pieces():
+        for _ in range(50):
+            await anyio.lowlevel.checkpoint()
+            yield b"y" * 10_000
+
+    async def endless():
+        while True:
+            yield b"z" * 1000
+
+    async def main(fake, client):
+        with path.open("rb") as file:
+            assert (await client.put(URL, body=file)).body == b"x" * 500_000
+        async with await anyio.open_file(path, "rb") as file:
+            assert (await client.put(URL, body=file)).body == b"x" * 500_000
+        assert (await client.put(URL, body=pieces())).body == b"y" * 500_000
+        assert (await client.put(URL, body=(b"w" * 10 for _ in range(10)))).body == b"w" * 100
+        fake.reads_bodies = False
+        with anyio.move_on_after(0.05) as scope:
+            await client.put(URL, body=endless())
+        assert scope.cancelled_caught
+        await until(lambda: client._link._slots.value == 256)
+        assert client._link._session._pending == {}
+
+    run(echo, main)
+
+
+def test_events_that_go_on(run):
+    async def main(fake, client):
+        now = Reconnect(initial_backoff_ms=0)
+        async with client.events(URL, reconnect=now) as events:
+            assert [event.data async for event in events] == ["one", "two"]
+        assert fake.requests[1].get_header("last-event-id") == "7"
+
+    run([respond_events([SSEEvent("one", id="7")]), respond_events(["two"]), respond(204)], main)
+
+
+def test_asyncios_own_cancellation_leaves_no_stream():
+    async def main():
+        async with AsyncRuntimeClient(fake.config) as client:
+
+            async def read():
+                async with client.stream("GET", URL) as response:
+                    await response.aread()
+
+            task = asyncio.create_task(read())
+            await until(lambda: fake.streams)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await until(lambda: client._link._slots.value == 256)
+            assert len(fake.cancelled) == 1
+
+    with FakeRuntime([respond_stream(["x", HOLD])]) as fake:
+        asyncio.run(main())
 
 
 def test_a_lost_connection_is_replaced(run):

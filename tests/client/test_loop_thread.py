@@ -92,6 +92,17 @@ def test_a_job_cancelled_before_it_began_never_runs():
     assert ran == []
 
 
+def test_a_job_can_be_cancelled_by_any_thread():
+    loop = _loop_thread.current_loop()
+    job = loop.submit(trio.sleep_forever)
+    job.cancel_soon()
+    with pytest.raises(ConnectionClosed, match="the call was cancelled"):
+        job.wait()
+    done = loop.submit(trio.lowlevel.checkpoint)
+    done.wait()
+    done.cancel_soon()
+
+
 def test_whatever_interrupts_the_wait_cancels_the_job():
     """A signal handler may raise anything, not only KeyboardInterrupt."""
     loop = _loop_thread.current_loop()

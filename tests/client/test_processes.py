@@ -88,6 +88,68 @@ def test_keyboard_interrupt_cancels_the_call_and_the_client_goes_on():
     ) == ["interrupted", "True", "second"]
 
 
+@pytest.mark.parametrize(
+    ("opened", "events"),
+    [('stream("GET", URL)', "opened.events()"), ("events(URL)", "opened")],
+)
+def test_keyboard_interrupt_in_a_loop_over_events_cancels_the_stream(opened, events):
+    assert run(
+        f"""
+        from vastar_client.testing import respond_events
+        with (
+            FakeRuntime([respond_events(["one", HOLD])]) as fake,
+            RuntimeClient(fake.config) as client,
+        ):
+            def interrupt():
+                until(lambda: "one" in seen)
+                fake.streams[0].push("data: two\\n\\n")
+                until(lambda: "two" in seen)
+                os.kill(os.getpid(), signal.SIGINT)
+
+            seen = []
+            threading.Thread(target=interrupt).start()
+            try:
+                with client.{opened} as opened:
+                    for event in {events}:
+                        seen.append(event.data)
+            except KeyboardInterrupt:
+                print(seen, "interrupted")
+            until(lambda: client._connected.client._link._slots.value == 256)
+            print(len(fake.cancelled))
+        """
+    ) == ["['one', 'two'] interrupted", "1"]
+
+
+def test_a_forked_child_leaves_the_streams_of_its_parent_alone():
+    assert run(
+        """
+        import gc
+        from vastar_client.testing import respond_events
+        with FakeRuntime([respond_events(["one", HOLD])]) as fake:
+            client = RuntimeClient(fake.config)
+            with client.stream("GET", URL) as response:
+                events = response.events()
+                print(next(events).data)
+                sys.stdout.flush()
+                pid = os.fork()
+                if pid == 0:
+                    signal.alarm(20)
+                    try:
+                        next(events)
+                    except ConnectionClosed:
+                        response.close()
+                        del response, events
+                        gc.collect()
+                        os._exit(0)
+                    os._exit(1)
+                print(os.waitpid(pid, 0)[1])
+                fake.streams[0].push("data: two\\n\\n")
+                print(next(events).data, fake.cancelled)
+            client.close()
+        """
+    ) == ["one", "0", "two []"]
+
+
 def test_a_forked_child_has_its_own_connection_and_leaves_the_parents_alone():
     assert run(
         """

@@ -1,11 +1,12 @@
 """Requests: the published dataclass, its conveniences, and the builders."""
 
 import dataclasses
+import io
 
 import pytest
 
 from vastar_client import request as request_module
-from vastar_client.request import GET, POST, HTTPRequest, build_request
+from vastar_client.request import GET, POST, HTTPRequest, build_request, request_of
 
 
 def test_the_published_fields_by_position():
@@ -209,6 +210,55 @@ def test_headers_that_can_be_read_once_are_refused():
 def test_a_body_that_is_none_is_named(body):
     with pytest.raises(TypeError, match=r"HTTPRequest\.body is \w+: it must be bytes or str"):
         HTTPRequest("POST", "http://a.test/", body=body).body_bytes()
+
+
+class Pieces:
+    """Can be iterated over again and again."""
+
+    def __iter__(self):
+        return iter([b"x"])
+
+
+class AsyncPieces:
+    def __aiter__(self):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "body", [io.BytesIO(), io.StringIO(), iter([]), (x for x in "a"), Pieces(), AsyncPieces()]
+)
+def test_what_makes_a_body_while_it_is_sent(body):
+    request = HTTPRequest("PUT", "http://a/", body=body)
+    assert request.streamed_body() is body
+    assert request.with_header("A", "b").with_body(body).streamed_body() is body
+    assert repr(request) == "<HTTPRequest PUT http://a/ headers=[] body=streamed>"
+    with pytest.raises(TypeError, match="or a file or iterator of them that is sent as it is read"):
+        request.body_bytes()
+    with pytest.raises(ValueError, match="one body"):
+        HTTPRequest("PUT", "http://a/", body=body, json=1)
+
+
+@pytest.mark.parametrize(
+    "body", [None, b"x", "x", bytearray(1), memoryview(b"x"), [b"x"], (b"x",), {}, {b"x"}, 5]
+)
+def test_what_does_not(body):
+    assert HTTPRequest("PUT", "http://a/", body=body).streamed_body() is None
+
+
+def test_a_request_or_a_method_and_a_url():
+    request = GET("http://a/")
+    assert request_of(request, None) is request
+    assert request_of("POST", "http://a/", timeout_s=2, json=1) == HTTPRequest(
+        "POST", "http://a/", json=1, timeout_ms=2000
+    )
+    for first, second, options in (
+        (request, "http://a/", {}),
+        (request, None, {"timeout_s": 5}),
+        ("GET", None, {}),
+        (5, "http://a/", {}),
+    ):
+        with pytest.raises(TypeError, match="give an HTTPRequest"):
+            request_of(first, second, **options)
 
 
 def test_a_url_that_is_no_text_is_named_with_params_too():

@@ -47,7 +47,7 @@ def test_data_up_to_the_window_is_received():
 def test_data_beyond_the_window_closes_the_connection():
     window = ReceiveWindow(100)
     window.received(60)
-    with pytest.raises(RemoteProtocolError, match="41 bytes .* where 40 were granted") as caught:
+    with pytest.raises(RemoteProtocolError, match=r"41 bytes .* where 40 were granted") as caught:
         window.received(41)
     assert caught.value.closes
     assert window.left_bytes == 40, "as it was"
