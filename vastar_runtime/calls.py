@@ -60,7 +60,8 @@ class Call:
         stream: where its answer goes piece by piece, if its caller asked for that.
         upload: where the body of its request comes from, if it does not come with it.
         head_timeout_s: until the head of its answer, in each attempt; None is no limit of its own.
-        cancelled_as: why the scope was cancelled, when it was not the deadline.
+        cancelled_as: why the scope was cancelled, when it was not the deadline; `cancelled_words`
+            says more, where there is more to say.
         waiting_for: what one of our own policies makes it wait for now, in words; else empty.
         attempts: requests that were tried on upstreams, over all hops.
         queued_us: time spent in lines: for a place, for a rate, for a connection.
@@ -80,6 +81,7 @@ class Call:
     sent_bytes: int = 0
     received_bytes: int = 0
     cancelled_as: FailureKind | None = None
+    cancelled_words: str = ""
     waiting_for: str = ""
     attempts: int = 0
     queued_us: int = 0
@@ -132,8 +134,8 @@ class Call:
         """An attempt beside the one that `progress` speaks of got so far."""
         self._reached = max(self._reached, disposition)
 
-    def cancel(self, why: FailureKind) -> None:
+    def cancel(self, why: FailureKind, words: str = "") -> None:
         """End the call as soon as it next waits; the first reason given stands."""
         if self.cancelled_as is None:
-            self.cancelled_as = why
+            self.cancelled_as, self.cancelled_words = why, words
         self.scope.cancel()

@@ -164,11 +164,7 @@ class Dispatcher:
 
     async def _run(self, call: Call) -> Outcome:
         try:
-            outcome = await self.pipeline.run(call)
-            if isinstance(outcome, Reply) and call.stream is not None:
-                name = call.request.connector_name
-                words = f"connector {name} does not stream: send the call without `stream`"
-                outcome = Failure(FailureKind.INVALID_REQUEST, words)
+            return await self.pipeline.run(call)
         except Exception:  # noqa: BLE001 - a bug in a connector must end its own call only
             _log.exception("internal error", request_id=call.request.request_id)
             return Failure(FailureKind.INTERNAL, "internal error")
@@ -180,7 +176,6 @@ class Dispatcher:
             if cancelled is not None:
                 raise cancelled from None
             return Failure(FailureKind.INTERNAL, "internal error")
-        return outcome
 
 
 def _ended_by(call: Call, outcome: Outcome | None) -> str:

@@ -30,7 +30,6 @@ from vastar_client.wire import (
     Goaway,
     HealthCheck,
     HealthResponse,
-    KeepAlive,
     Message,
     Phase,
     RemoteProtocolError,
@@ -38,9 +37,6 @@ from vastar_client.wire import (
     Role,
     Signal,
 )
-from vastar_client.wire.codec import one_buffer
-from vastar_client.wire.limits import INITIAL_CONNECTION_WINDOW_BYTES, KEEP_ALIVE_INTERVAL_S
-from vastar_client.wire.windows import ReceiveWindow
 from vastar_runtime._version import __version__
 from vastar_runtime.calls import Call, Caller
 from vastar_runtime.dispatch import Dispatcher
@@ -48,7 +44,7 @@ from vastar_runtime.logs import get_logger
 from vastar_runtime.outbox import CallerNotReadingError, Outbox
 from vastar_runtime.outcomes import Failure, FailureKind
 from vastar_runtime.runtime_state import RuntimeState
-from vastar_runtime.streams import AnswerStream, ConnectionCredit, Upload
+from vastar_runtime.session_streams import SessionStreams
 from vastar_runtime.transport.channel import Channel
 from vastar_runtime.transport.errors import ChannelStalled
 
@@ -113,11 +109,7 @@ class Session:
         )
         # Two unary calls of one connection may share an id: each id has its calls.
         self._calls: dict[int, list[Call]] = {}
-        self._answer_credit = ConnectionCredit()
-        self._upload_window = ReceiveWindow(INITIAL_CONNECTION_WINDOW_BYTES)
-        self._streams: dict[int, AnswerStream] = {}
-        self._uploads: dict[int, Upload] = {}
-        self._is_keeping_alive = False
+        self._streams = SessionStreams(self._outbox)
         self._in_flight = 0
         self._call_ended = trio.Event()
         self._watching = False
@@ -131,6 +123,7 @@ class Session:
                 self._nursery = nursery
                 nursery.start_soon(self._write)
                 if await self._read():
+                    self._streams.caller_sends_no_more()
                     await self._finish()
                 nursery.cancel_scope.cancel()
         finally:
@@ -160,7 +153,6 @@ class Session:
                         if not await self._receive():
                             return True
                     elif event is END_OF_STREAM:
-                        self._abort_uploads()
                         return True
                     elif isinstance(event, ExecuteRequest):
                         await self._begin(event)
@@ -169,7 +161,6 @@ class Session:
                 except RemoteProtocolError as error:
                     self._refuse_frame(error)
                     if error.closes:
-                        self._abort_uploads()
                         return True
         except (trio.BrokenResourceError, CallerNotReadingError) as error:
             _log.info("caller cut off", connection=self._caller.connection_id, reason=str(error))
@@ -210,11 +201,12 @@ class Session:
         failure = self._why_not(request)
         if failure is None:
             call = self._dispatcher.accept(request, self._caller)
-            self._open_streams(call)
             self._calls.setdefault(request.request_id, []).append(call)
             self._in_flight += 1
             self._state.call_begins()
             assert self._nursery is not None
+            if (request.stream or request.body_follows) and self._streams.open(call):
+                self._nursery.start_soon(self._streams.keep_alive)
             self._nursery.start_soon(self._serve, call)
         else:
             self._outbox.put_at_once(self._dispatcher.refuse(request, failure))
@@ -254,50 +246,13 @@ class Session:
             )
         return None
 
-    def _open_streams(self, call: Call) -> None:
-        """Give the call what it streams through, if it does."""
-        request_id = call.request.request_id
-        if call.request.stream:
-            call.stream = AnswerStream(request_id, self._answer_credit, self._outbox.put)
-            self._streams[request_id] = call.stream
-            if not self._is_keeping_alive:
-                self._is_keeping_alive = True
-                assert self._nursery is not None
-                self._nursery.start_soon(self._keep_alive)
-        if call.request.body_follows:
-            call.upload = Upload(request_id, self._outbox.put_at_once)
-            self._uploads[request_id] = call.upload
-
-    def _close_streams(self, call: Call) -> None:
-        """Its final frame is on its way: credit and chunks that still come are for nobody."""
-        if call.stream is not None:
-            del self._streams[call.request.request_id]
-        if call.upload is not None:
-            del self._uploads[call.request.request_id]
-
-    async def _keep_alive(self) -> None:
-        """Say a word on each stream that has been silent for long, while there are streams."""
-        try:
-            while self._streams:
-                now_s = trio.current_time()
-                for request_id, stream in self._streams.items():
-                    if now_s >= stream.last_sent_at_s + KEEP_ALIVE_INTERVAL_S:
-                        stream.last_sent_at_s = now_s
-                        self._outbox.put_at_once(KeepAlive(request_id))
-                first_s = min(stream.last_sent_at_s for stream in self._streams.values())
-                await trio.sleep_until(first_s + KEEP_ALIVE_INTERVAL_S)
-        except CallerNotReadingError:
-            return  # the reader, or the writer, meets the same
-        finally:
-            self._is_keeping_alive = False
-
     async def _serve(self, call: Call) -> None:
         """The life of one call. No exception leaves it but cancellation."""
         try:
             try:
                 answer = await self._dispatcher.serve(call)
             finally:
-                self._close_streams(call)
+                self._streams.close(call)
             await self._outbox.put(answer)
         finally:
             calls = self._calls[call.request.request_id]
@@ -315,7 +270,7 @@ class Session:
         """Do what a frame that begins no call asks."""
         match frame:
             case RequestChunk():
-                self._receive_chunk(frame)
+                self._streams.receive_chunk(frame)
             case Cancel():
                 self._cancel(frame)
             case HealthCheck() | Authenticate():
@@ -338,39 +293,10 @@ class Session:
             )
         )
 
-    def _receive_chunk(self, chunk: RequestChunk) -> None:
-        """Hand a piece of a request body to its call; one of no call is discarded.
-
-        The connection's credit comes back at once: it is for what is on its way, and a call that
-        takes nothing shall not stop the others. It rides on a frame of the stream, as one without
-        an id is for connections that speak of requests.
-        """
-        data_bytes = len(one_buffer(chunk.data))
-        self._upload_window.received(data_bytes)
-        grant_bytes = self._upload_window.consumed(data_bytes)
-        if grant_bytes:
-            self._outbox.put_at_once(
-                CreditUpdate(connection_bytes=grant_bytes, request_id=chunk.request_id)
-            )
-        upload = self._uploads.get(chunk.request_id)
-        if upload is not None:
-            upload.put(chunk)
-
-    def _abort_uploads(self) -> None:
-        """The caller will send no more."""
-        for upload in self._uploads.values():
-            if not upload.has_ended:
-                upload.abort("the caller ended the connection before the end of the request body")
-
     def _credit_update(self, frame: CreditUpdate) -> None:
         """Take credit for answers; tell what the connection may have in flight where it asks."""
-        if frame.connection_bytes:
-            self._answer_credit.grant(frame.connection_bytes)
-        if frame.request_id:
-            stream = self._streams.get(frame.request_id)
-            if stream is not None and frame.credit_delta:
-                stream.grant(frame.credit_delta)
-        elif not frame.connection_bytes:
+        self._streams.take_credit(frame)
+        if not (frame.request_id or frame.connection_bytes):
             self._outbox.put_at_once(CreditUpdate(total_credits=self._available_credits()))
 
     def _available_credits(self) -> int:

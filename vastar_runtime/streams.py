@@ -78,6 +78,8 @@ class AnswerStream:
     """
 
     __slots__ = (
+        "_give_up",
+        "_is_waiting",
         "_more",
         "_put",
         "_request_id",
@@ -100,6 +102,8 @@ class AnswerStream:
         self._put = put
         self._window = SendWindow(INITIAL_STREAM_WINDOW_BYTES)
         self._more = trio.Event()
+        self._is_waiting = False
+        self._give_up: Callable[[], None] | None = None
         self._sequence = 0
         self.has_started = False
         self.total_bytes = 0
@@ -109,6 +113,12 @@ class AnswerStream:
         """The caller has consumed so much. Raises RemoteProtocolError where that overflows."""
         self._window.grant(more_bytes)
         self._more.set()
+
+    def grants_have_ended(self, give_up: Callable[[], None]) -> None:
+        """The caller can grant no more: `give_up` ends the call when it needs more."""
+        self._give_up = give_up
+        if self._is_waiting:
+            give_up()
 
     async def start(
         self, status_code: int, headers: Sequence[tuple[str, str]], *, is_sse: bool
@@ -141,11 +151,17 @@ class AnswerStream:
         await self._put(message)
 
     async def _wait_for_credit(self) -> None:
-        if self._window.available_bytes:
-            await self._shared.wait()
-        else:
-            self._more = trio.Event()
-            await self._more.wait()
+        if self._give_up is not None:
+            self._give_up()
+        self._is_waiting = True
+        try:
+            if self._window.available_bytes:
+                await self._shared.wait()
+            else:
+                self._more = trio.Event()
+                await self._more.wait()
+        finally:
+            self._is_waiting = False
 
 
 class Upload:

@@ -247,8 +247,8 @@ async def test_authenticate_is_answered_by_health_and_credit_by_credit(autojump_
 
 @pytest.mark.parametrize("fields", [{"stream": True}, {"stream": True, "body_follows": True}])
 async def test_a_stream_is_refused_with_the_final_frame_of_a_stream(fields, autojump_clock):
-    async with session_with() as (caller, _):
-        await caller.call(1, **fields)
+    async with session_with({"unary": echo}) as (caller, _):
+        await caller.call(1, connector_name="unary", **fields)
         end = await caller.receive()
         assert isinstance(end, StreamEnd)
         assert (end.error_class, end.disposition) == (

@@ -42,8 +42,8 @@ def check_sessions_are_idle(runtime: Runtime) -> None:
     for session in runtime._sessions:
         assert session._in_flight == 0
         assert not session._calls
-        assert not session._streams
-        assert not session._uploads
+        assert not session._streams._streamed
+        assert not session._streams._uploading
         assert session._outbox.is_empty
         assert session._outbox._queued_bytes == 0
         assert session._outbox._unasked_messages == 0

@@ -55,8 +55,9 @@ def limits(
 class Scripted:
     """A connector that does what a function says."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, *, can_stream: bool = True) -> None:
         self._script = script
+        self.can_stream = can_stream
 
     async def execute(self, call: Call) -> Outcome:
         return await self._script(call)
@@ -134,13 +135,18 @@ async def session_with(
     state: RuntimeState | None = None,
     default_timeout_s: float = 30.0,
 ) -> AsyncIterator[tuple[CallerEnd, RuntimeState]]:
-    """A running session; leaving the block closes the caller's end and waits for it to end."""
+    """A running session; leaving the block closes the caller's end and waits for it to end.
+
+    A connector named `unary` does not stream.
+    """
     started_at_s = trio.current_time()
     state = state or RuntimeState(started_at_s)
     scripts = connectors or {"test": echo}
     session_limits = session_limits or limits()
     dispatcher = Dispatcher(
-        pipeline=Pipeline({name: Scripted(script) for name, script in scripts.items()}),
+        pipeline=Pipeline(
+            {name: Scripted(script, can_stream=name != "unary") for name, script in scripts.items()}
+        ),
         meters=Meters(("test",)),
         wall_clock_ms=lambda: WALL_START_MS + (trio.current_time() - started_at_s) * 1000,
         default_timeout_s=default_timeout_s,

@@ -54,6 +54,8 @@ class _Options(msgspec.Struct):
 class ControlConnector:
     """Tells how the runtime is, has it read its configuration anew, and asks it to leave."""
 
+    can_stream = False
+
     def __init__(self, state: RuntimeState, controlled: Controlled) -> None:
         self._state = state
         self._controlled = controlled

@@ -15,6 +15,8 @@ DATABASE_NAMES: Final = ("db", "postgres", "mysql")
 class NotImplementedConnector:
     """Says the published words: existing programs tell it from an unknown connector by them."""
 
+    can_stream = False
+
     async def execute(self, _call: Call) -> Outcome:
         """Refuse, as published."""
         await trio.lowlevel.checkpoint()

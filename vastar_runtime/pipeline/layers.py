@@ -96,7 +96,13 @@ _DOING: Final[Mapping[Phase, str]] = {
 
 
 class Connector(Protocol):
-    """What answers the calls to one connector name."""
+    """What answers the calls to one connector name.
+
+    Attributes:
+        can_stream: whether it takes bodies and gives answers piece by piece, where that is asked.
+    """
+
+    can_stream: bool
 
     async def execute(self, call: Call) -> Outcome:
         """Answer `call`. Raises nothing but cancellation; anything else is a bug."""
@@ -116,6 +122,12 @@ class Pipeline:
             known = ", ".join(sorted(self._connectors))
             return Failure(
                 FailureKind.INVALID_REQUEST, f"Unknown connector: {name}; known are {known}"
+            )
+        if (call.stream is not None or call.upload is not None) and not connector.can_stream:
+            flag = "stream" if call.stream is not None else "body_follows"
+            words = f"does not stream: send the call without `{flag}`"
+            return Failure(
+                FailureKind.INVALID_REQUEST, f"connector {call.request.connector_name} {words}"
             )
         return await _within_deadline(call, connector)
 
@@ -137,7 +149,7 @@ async def _within_deadline(call: Call, connector: Connector) -> Outcome:
 
 def _cancelled(call: Call, why: FailureKind) -> Failure:
     if why is FailureKind.CANCELLED:
-        return Failure(why, "cancelled by caller")
+        return Failure(why, call.cancelled_words or "cancelled by caller")
     return Failure(why, f"the runtime ended the call while {_doing(call)}")
 
 

@@ -99,6 +99,8 @@ _FAULTS: Final = (
 class HttpConnector:
     """Operation `request` of connector `http` (any operation name, as published)."""
 
+    can_stream = True
+
     def __init__(
         self, upstreams: Upstreams, settings: HttpSettings, random_u64: Callable[[], int]
     ) -> None:
