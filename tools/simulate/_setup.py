@@ -13,8 +13,15 @@ import attrs
 from msgspec.structs import replace
 
 from tools.simulate._chance import stream
-from vastar_runtime.config import HttpConfig, PoolConfig, ProxyConfig, RuntimeConfig
-from vastar_runtime.config._policies import PoliciesConfig, PolicyTables, TenantConfig
+from vastar_runtime.config import (
+    HttpConfig,
+    PoliciesConfig,
+    PolicyTables,
+    PoolConfig,
+    ProxyConfig,
+    RuntimeConfig,
+    TenantConfig,
+)
 
 __all__ = ["FEATURES", "Setup", "Tenant", "draw_setup", "redraw"]
 

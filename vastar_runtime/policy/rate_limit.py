@@ -7,12 +7,17 @@ that lets through at most `burst + window x limit / period_s`, with no seam betw
 **Reservations.** What a call costs may be known later (tokens), or turn out to be nothing (another
 policy refused). So `decide` charges at once, in the step that checks, and `settle` or `refund`
 gives back what was not used. Giving back is where limiters leak: a bucket that would have been full
-without the call would have spilled, and what was spilled cannot come back. Hence two arrival times:
-`_granted_s`, charged when a call is let through, and `_spent_s`, charged when it settles, as if
-nothing were under way. While the second lies in the past the bucket spills; what it spilled since
-a call began is taken off what that call gives back, once. So whatever is given back in whatever
-order, the calls that were really made keep to the bound, a call that gives back at once gives back
-all, and a step is O(1) on four numbers.
+without the call would have spilled, and what was spilled cannot come back. How much that is depends
+on which of the calls under way will turn out to be real, and in which order; so it is bounded by
+three arrival times. `_granted_s` is charged when a call is let through. The other two are of the
+settled calls alone, as if nothing were under way, and hold what is true between them: `_spent_s` is
+charged whole when a call settles, which is too late, so it never lies too early; `_least_s` is
+charged only what has not run over since the call began, as then it was this call's to use, so it
+never lies too late. While `_least_s` lies in the past the bucket spills; what it spilled since a
+call began, or what `_spent_s` says that all under way have lost, if that is less, is taken off what
+the call gives back. So whatever is given back in whatever order, the calls that were really made
+keep to the bound, a call that gives back at once gives back all, and a step is O(1) on a few
+numbers.
 
 **Waiting.** A call that does not fit may wait in line. It is charged when it is let through, not
 when it queues, so a waiter that leaves costs nothing and those behind it move up. Nobody overtakes
@@ -127,12 +132,16 @@ Verdict: TypeAlias = Allowed | Waiting | Refused
 class RateLimiter:
     """The limiter of one key. `now_s` is a monotonic clock: it never goes back, nor below zero."""
 
-    __slots__ = ("_granted_s", "_held", "_line", "_queued", "_settings", "_spent_s", "_spilled_s")
+    __slots__ = (
+        "_granted_s", "_held", "_least_s", "_line", "_queued", "_settings", "_spent_s",
+        "_spilled_s",
+    )  # fmt: skip
 
     def __init__(self, settings: RateLimitSettings) -> None:
         self._settings = settings
         self._granted_s = 0.0
         self._spent_s = 0.0
+        self._least_s = 0.0
         self._spilled_s = 0.0
         self._held = 0
         self._queued = 0
@@ -182,7 +191,7 @@ class RateLimiter:
         # Not max(): calling it takes a fifth of this step.
         charged_s = granted_s + charge_s if granted_s > now_s else now_s + charge_s
         if not self._line and charged_s - now_s <= settings.burst_s + settings.tolerance_s:
-            if self._spent_s < now_s:
+            if self._least_s < now_s:
                 self._spill(now_s)
             self._granted_s = charged_s
             self._held += cost
@@ -236,32 +245,36 @@ class RateLimiter:
         cost = permit.cost
         used = cost if used is None else max(used, 0)
         self._spill(now_s)
-        granted_s = max(self._granted_s, now_s)
+        ran_over_s = self._spilled_s - permit.spilled_s
+        granted_s, spent_s = max(self._granted_s, now_s), max(self._spent_s, now_s)
         if used > cost:
             deepest_s = max(granted_s, now_s + 2 * settings.burst_s)
             granted_s = min(granted_s + (used - cost) * interval_s, deepest_s)
         elif used < cost:
             # What is held but could not all come back any more, and this call's part in that.
-            lost_s = self._held * interval_s - (granted_s - self._spent_s)
-            lost_s = max(min(lost_s, self._spilled_s - permit.spilled_s), 0.0)
+            lost_s = self._held * interval_s - (granted_s - spent_s)
+            lost_s = max(min(lost_s, ran_over_s), 0.0)
             granted_s -= max((cost - used) * interval_s - lost_s, 0.0)
         self._held -= cost
         self._granted_s = granted_s
-        self._spent_s = min(self._spent_s + used * interval_s, granted_s)
+        used_s = used * interval_s
+        self._spent_s = min(spent_s + used_s, granted_s)
+        self._least_s = min(self._least_s + max(used_s - ran_over_s, 0.0), granted_s)
 
     def change(self, now_s: float, settings: RateLimitSettings) -> None:
         """Go on under other settings: what was spent stays spent, those in line stay in line."""
         scale = settings.interval_s / self._settings.interval_s
         self._granted_s = now_s + max(self._granted_s - now_s, 0.0) * scale
         self._spill(now_s)
-        self._spent_s = now_s + (self._spent_s - now_s) * scale
+        self._spent_s = now_s + max(self._spent_s - now_s, 0.0) * scale
+        self._least_s = now_s + (self._least_s - now_s) * scale
         self._settings = settings
 
     def _spill(self, now_s: float) -> None:
-        """Bring what was really spent up to `now_s`, and count what ran over."""
-        if self._spent_s < now_s:
-            self._spilled_s += now_s - self._spent_s
-            self._spent_s = now_s
+        """Bring the least that was spent up to `now_s`, and count what ran over."""
+        if self._least_s < now_s:
+            self._spilled_s += now_s - self._least_s
+            self._least_s = now_s
 
     def _line_up(self, now_s: float, cost: int, give_up_at_s: float) -> Waiting | Refused:
         settings = self._settings

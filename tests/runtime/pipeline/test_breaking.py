@@ -12,6 +12,7 @@ from vastar_runtime.policy.breaker import BreakerSettings, State
 from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.rate_limit import RateLimitSettings
 from vastar_runtime.policy.retry import RetrySettings
+from vastar_runtime.transport import TransportSettings
 from vastar_runtime.transport.fake import Refuse, Send, Wait
 
 ONCE = RetrySettings(mode=Mode.OFF)
@@ -233,6 +234,34 @@ async def test_who_is_refused_by_the_host_gives_the_tenant_s_probe_back(autojump
         assert states(house) == (State.CLOSED, State.CLOSED)
 
 
+async def test_of_two_open_circuits_the_narrower_one_refuses(autojump_clock):
+    async with laid(retry=ONCE, breaker=FIRST) as house:
+        house.plan(answer(500, b"", "Connection: close"))
+        await house.ask()
+        house.network.add_host(HOST, Refuse())
+        await down(house, 1, tenant="other")
+        assert states(house) == (State.OPEN, State.OPEN)
+        assert (await house.ask()).refused_by == "circuit_breaker:tenant"
+
+
+async def test_slow_answers_open_the_tenant_s_circuit_and_not_the_host_s(autojump_clock):
+    slow = BreakerSettings(min_calls=2, slow_call_s=3.0)
+    async with laid(
+        retry=ONCE, breaker=slow, pool=TransportSettings(connections_per_key=1)
+    ) as house:
+        house.plan(answer(200, after_s=2.0))
+        ends = await house.ask_many(4)
+        assert [got.at_s for got in ends] == [2, 4, 6, 8], "a wait for a connection is not slow"
+        assert states(house) == (State.CLOSED, State.CLOSED)
+        house.plan(answer(200, after_s=3.0), host="slow.test")
+        for _ in range(2):
+            assert (await house.ask("slow.test")).status == 200
+        assert [each.state for each in house.breakers(host="slow.test")] == [
+            State.CLOSED,
+            State.OPEN,
+        ]
+
+
 async def test_the_numbers_are_the_machine_s_own_and_the_mode_the_call_s(autojump_clock):
     book = Book(CallPolicies(retry=ONCE))
     book.set("acme", None, ORIGIN, breaker=FIRST)
@@ -263,6 +292,7 @@ async def test_an_observed_circuit_opens_and_closes_and_refuses_nobody(autojump_
         ]
         gate = house.around.gates.of("circuit_breaker", Mode.OBSERVE)
         assert (gate.passed, gate.observed) == (2, 1)
+        assert house.breakers()[0].totals(trio.current_time()) == (3, 0), "the other one counts on"
 
 
 async def test_off_counts_nothing(autojump_clock):

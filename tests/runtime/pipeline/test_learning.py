@@ -6,9 +6,9 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support.layers import HOST, House, in_order, laid, make_call
+from tests.support.layers import HOST, House, in_order, laid, make_call, make_request
 from tests.support.planned import answer
-from vastar_runtime.outcomes import FailureKind
+from vastar_runtime.outcomes import Failure, FailureKind
 from vastar_runtime.pipeline.machines import OfCredential
 from vastar_runtime.pipeline.policies import LimitSettings
 from vastar_runtime.policy.aimd import AimdSettings
@@ -19,6 +19,7 @@ from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.rate_limit import RateLimiter, RateLimitSettings
 from vastar_runtime.policy.retry import RetrySettings
 from vastar_runtime.policy.token_limit import TokenLimitSettings
+from vastar_runtime.transport import TransportSettings
 from vastar_runtime.transport.fake import Close, Refuse, Wait
 
 ONCE = RetrySettings(mode=Mode.OFF)
@@ -135,6 +136,40 @@ async def test_what_was_not_sent_is_still_there(autojump_clock):
         refused, next_one = await in_order(house.ask, house.ask)
         assert (refused.at_s, next_one.at_s) == (1, 2), "the second goes where the first did not"
         assert learning(house).remaining(trio.current_time()) == {"requests": 1}
+
+
+async def test_nor_by_who_was_cut_off_on_the_way_out(autojump_clock):
+    async with laid(pool=TransportSettings(connections_per_key=1)) as house:
+        house.plan(answer(200, b"", ietf(2, 20)), answer(200, after_s=5.0))
+        await house.ask()
+        house.start([])
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await house.ask(time_s=1)).timed_out
+        assert learning(house).remaining(trio.current_time()) == {"requests": 1}
+
+
+async def test_who_comes_as_the_line_is_rung_stands_behind_it(autojump_clock):
+    async with laid() as house:
+        house.plan(
+            answer(200, b"", ietf(0, 20), after_s=1.0),
+            answer(200, b"", ietf(9, 20), after_s=3.0),
+            answer(200),
+        )
+        house.start([])
+        await trio.testing.wait_all_tasks_blocked()
+        ends, call = [], make_call()
+        house.nursery.start_soon(_later, house, ends)
+        with house.layers.lease(call) as lease:
+            response = await lease.request(make_request())
+            assert not isinstance(response, Failure)
+            async with response:
+                await house.ask()  # in the very step in which the line was rung
+        assert [got.at_s for got in ends] == [3]
+        assert learning(house).remaining(3.0) == {"requests": 7}, "both were counted"
+
+
+async def _later(house: House, ends: list) -> None:
+    ends.append(await _after(2, house))
 
 
 async def test_nor_is_it_used_by_what_another_policy_refuses(autojump_clock):

@@ -12,6 +12,7 @@ from vastar_runtime.policy.breaker import BreakerSettings
 from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.rate_limit import RateLimiter, RateLimitSettings
 from vastar_runtime.policy.retry import RetrySettings
+from vastar_runtime.policy.token_limit import TokenLimitSettings
 from vastar_runtime.policy.verdicts import Scope
 from vastar_runtime.transport.fake import Close, Refuse, Wait
 
@@ -233,6 +234,17 @@ async def test_one_level_may_be_enforced_beside_one_that_is_not(autojump_clock):
     async with laid(limits=per_s(1, mode=Mode.OBSERVE), tenant_limits=per_s(2)) as house:
         house.plan(answer(200))
         assert [got.at_s for got in await house.ask_many(3)] == [0, 0, 0.5]
+
+
+async def test_a_limit_of_one_kind_is_none_of_the_other(autojump_clock):
+    """A machine and a merge may know of different ones, until the machine is told."""
+    tokens = LimitSettings(tokens=TokenLimitSettings.per_minute(10**6))
+    for first, second in ((per_s(1), tokens), (tokens, per_s(1))):
+        async with laid(limits=first) as house:
+            house.plan(answer(200))
+            await house.ask(method="POST", body=b"{}")
+            house.book.set(limits=second)
+            assert (await house.ask(method="POST", body=b"{}")).call.queued_us == 0
 
 
 async def test_a_limit_that_the_call_s_own_merge_does_not_know_does_not_hold_it_up(autojump_clock):

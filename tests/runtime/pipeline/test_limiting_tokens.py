@@ -252,6 +252,22 @@ async def test_a_chain_of_redirects_holds_for_one_answer_at_a_time(autojump_cloc
         assert spent(house, "tenant_limits") == PROMPT + 50
 
 
+async def test_what_comes_behind_a_redirect_is_no_price_of_the_redirect(autojump_clock):
+    """Also where the next request has no body, as behind a 303."""
+    async with laid(tenant_limits=per_hour()) as house:
+        house.plan(answer(303))
+        house.plan(answer(200, used(500)), host="other.test")
+        call = make_call()
+        with house.layers.lease(call) as lease:
+            for host, body in ((HOST, prompt()), ("other.test", None)):
+                response = await lease.request(make_request(host, body=body))
+                assert not isinstance(response, Failure)
+                async with response:
+                    lease.saw(await response.read_all())
+                call.next_hop()
+        assert spent(house, "tenant_limits") == PROMPT
+
+
 async def test_without_limits_nothing_is_read(autojump_clock):
     async with laid() as house:
         house.plan(answer(200, used(50)))

@@ -82,6 +82,8 @@ async def test_all_settings_reach_their_machines(autojump_clock):
         assert of_tenant.breaker._settings.open_s == made["origin"].breaker._settings.open_s == 7
         assert credential.cooldown._settings.base_s == 7
         assert credential.learning._settings.max_wait_s == 7
+        newcomer = machines.origins.get("http://new.test", 0.0)
+        assert newcomer.breaker._settings.open_s == 7
 
 
 # Dropped when idle.

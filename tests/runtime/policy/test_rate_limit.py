@@ -22,6 +22,21 @@ def waiting(verdict) -> Waiting:
     return verdict
 
 
+def test_what_is_given_back_behind_a_late_settling_has_run_over_all_the_same():
+    """One a second, three let through, and the one in the middle was none.
+
+    Its share would have run over before the last one, so nothing of it can come back; that the
+    first settled in between must not hide that (found by the simulation).
+    """
+    limiter = RateLimiter(RateLimitSettings(limit=1, burst=1))
+    kept, given_back = allowed(limiter.decide(10.0)), allowed(limiter.decide(11.0))
+    limiter.settle(11.6, kept)
+    limiter.settle(12.0, allowed(limiter.decide(12.0)))
+    limiter.refund(12.2, given_back)
+    assert isinstance(limiter.decide(12.95), Waiting)
+    assert limiter.next_at_s(12.95) == pytest.approx(13.0)
+
+
 @pytest.mark.parametrize("start_s", [0.0, 12345.678, 1e6])
 @pytest.mark.parametrize("limit", [1, 3, 10, 1000])
 def test_the_burst_is_the_limit_and_then_one_goes_each_interval(start_s, limit):
