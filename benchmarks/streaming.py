@@ -28,7 +28,7 @@ STREAMS: Final = 100
 EVENTS_PER_S: Final = 50
 WANTED_FIRST_MS: Final = 2.0
 WANTED_P99_MS: Final = 20.0
-_WARM_S: Final = 1.0
+WARM_S: Final = 1.0
 _FIRST_US: Final = 5000
 """From the head of a short stream to its first event: the two come in reads of their own."""
 _PAIRS_PER_S: Final = 20
@@ -120,7 +120,7 @@ def _firsts(options: Options, where: Cores) -> FirstSample:
 
 
 def _events(setting: Setting, options: Options, where: Cores) -> Outcome:
-    warm = round(_WARM_S * EVENTS_PER_S)
+    warm = round(WARM_S * EVENTS_PER_S)
     count = warm + max(1, round(options.seconds * EVENTS_PER_S))
     with (
         running_upstream(module=UPSTREAM, core=where.other) as upstream,
