@@ -4,6 +4,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.layers import make_call
 from tests.support.sessions import limits, request, session_with
 from tests.support.streamed_sessions import script, stream_request, streaming_session
 from vastar_client.wire import (
@@ -13,11 +14,15 @@ from vastar_client.wire import (
     ExecuteResponse,
     HealthCheck,
     HealthResponse,
+    Message,
+    RequestChunk,
     StreamEnd,
 )
 from vastar_client.wire.limits import MAX_WINDOW_BYTES
 from vastar_runtime.calls import Call
+from vastar_runtime.outbox import CallerNotReadingError
 from vastar_runtime.outcomes import Outcome, Reply
+from vastar_runtime.session_streams import SessionStreams
 
 WINDOW = 65_536
 SHARED = 1_048_576
@@ -322,3 +327,33 @@ async def test_a_full_close_ends_all_streams_at_once(autojump_clock):
         await trio.testing.wait_all_tasks_blocked()
         assert ended_at_s == [2] * 4
         assert (state.calls_in_flight, state.connections) == (0, 0)
+
+
+# --- a caller that takes nothing ----------------------------------------------------------------
+
+
+class Full:
+    """The outbox of a caller that sends, and does not read what it is answered."""
+
+    async def put(self, message: Message) -> None:
+        await trio.sleep_forever()
+
+    def put_at_once(self, message: Message) -> None:
+        raise CallerNotReadingError("far too much")
+
+
+async def test_the_reader_cuts_it_off_and_no_call_fails_for_it(autojump_clock):
+    streams = SessionStreams(Full())  # type: ignore[arg-type]
+    call = make_call(stream=True, body_follows=True)
+    assert streams.open(call)
+    assert call.upload is not None
+    for sequence in range(7):
+        streams.receive_chunk(RequestChunk(1, sequence, bytes(WINDOW)))
+        assert len(await call.upload.receive()) == WINDOW, "though it grants credit"
+    with pytest.raises(CallerNotReadingError):
+        streams.receive_chunk(RequestChunk(1, 7, bytes(WINDOW)))
+    await streams.keep_alive()
+    assert trio.current_time() == 15
+    streams.close(call)
+    assert not streams
+    assert streams.open(make_call(stream=True)), "a later stream is kept alive again"
