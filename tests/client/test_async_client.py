@@ -266,7 +266,7 @@ async def test_wrong_types_are_named(autojump_clock, request_, message):
 
 
 def test_the_request_ids_fit_the_wire():
-    ids = AsyncRuntimeClient()._ids
+    ids = AsyncRuntimeClient()._calls._ids
     first, second = next(ids), next(ids)
     assert 0 < first < second < 2**63
     assert ExecuteRequest(first, "t", "http", "request").request_id == first
