@@ -8,7 +8,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import trio
@@ -41,6 +41,9 @@ from vastar_runtime.transport.proxy import ProxyTable
 from vastar_runtime.transport.tls import TlsContexts
 
 __all__ = ["Clocks", "Runtime", "refuse_unusable", "transport_settings"]
+
+_LAST_WORDS_S: Final = 1.0
+"""What a drain takes longer for, so that those who are cut read it."""
 
 _log = get_logger(__name__)
 
@@ -220,28 +223,32 @@ class Runtime:
         """Take no new calls and wait for those in flight.
 
         Args:
-            drain_s: how long to wait for calls; those that take longer are cut.
-            stream_drain_s: how long to wait for streams; by default not longer than for calls.
+            drain_s: how long to wait for calls; those that take longer are cut, and told.
+            stream_drain_s: the same for streams; by default as for calls.
 
         Returns:
             Whether all of them ended and their answers were sent in their time.
         """
         self.state.draining = True
         stream_drain_s = drain_s if stream_drain_s is None else stream_drain_s
-        longest_s = max(drain_s, stream_drain_s)
+        began_s = trio.current_time()
         for session in tuple(self._sessions):
             session.go_away(drain_s, stream_drain_s)
         cut_calls = 0
-        with trio.move_on_after(longest_s):
-            with trio.move_on_after(drain_s):
+        for limit_s, streams in sorted([(drain_s, False), (stream_drain_s, True)]):
+            with trio.move_on_at(began_s + limit_s):
                 await self.state.wait_idle()
-            for session in tuple(self._sessions):
-                cut_calls += session.cut_calls()
+            cut_calls += sum(session.cut_calls(streams=streams) for session in self._sessions)
+        last_s = began_s + max(drain_s, stream_drain_s) + (_LAST_WORDS_S if cut_calls else 0)
+        is_quiet = False
+        with trio.move_on_at(last_s):
             await self.state.wait_idle()
             for session in tuple(self._sessions):
                 await session.wait_quiet()
-            return not cut_calls
-        return False
+            is_quiet = True
+        if cut_calls or not is_quiet:
+            _log.warning("the drain time is over", cut_calls=cut_calls)
+        return is_quiet and not cut_calls
 
 
 def refuse_unusable(config: RuntimeConfig, environ: Mapping[str, str]) -> None:

@@ -164,12 +164,16 @@ async def _reload_on(hangups: AsyncIterator[int], runtime: Runtime) -> None:
 
 
 async def _drain(runtime: Runtime, stop: _Stop) -> None:
-    in_flight, drain_s = runtime.state.calls_in_flight, runtime.config.server.drain_s
-    _log.info("draining", in_flight=in_flight, drain_s=drain_s)
+    times = runtime.config.server
+    _log.info(
+        "draining",
+        in_flight=runtime.state.calls_in_flight,
+        drain_s=times.drain_s,
+        stream_drain_s=times.stream_drain_s,
+    )
     notify("STOPPING=1")
-    if not await runtime.drain(drain_s, runtime.config.server.stream_drain_s):
+    if not await runtime.drain(times.drain_s, times.stream_drain_s):
         stop.ending = Ending.DRAIN_TIME_OVER
-        _log.warning("the drain time is over", cut_calls=runtime.state.calls_in_flight)
 
 
 def _tell_ready(runtime: Runtime, listeners: Sequence[Listener]) -> None:

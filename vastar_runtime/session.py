@@ -361,12 +361,15 @@ class Session:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
 
-    def cut_calls(self) -> int:
-        """End the calls that are no streams: their time is over; how many there were."""
-        calls = [call for calls in self._calls.values() for call in calls if call.stream is None]
-        for call in calls:
-            call.cancel(FailureKind.DRAINING)
-        return len(calls)
+    def cut_calls(self, *, streams: bool) -> int:
+        """End the calls, or the streams: their time is over; how many there were."""
+        cut = 0
+        for calls in self._calls.values():
+            for call in calls:
+                if (call.stream is not None) is streams:
+                    call.cancel(FailureKind.DRAINING)
+                    cut += 1
+        return cut
 
     async def wait_quiet(self) -> None:
         """Return when no answer of this connection waits to be sent."""

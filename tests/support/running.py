@@ -70,9 +70,14 @@ class Running:
     network: PortNetwork
     _nursery: trio.Nursery
 
-    def caller(self, *, uid: int | None = None) -> CallerEnd:
-        """A new connection to the runtime."""
-        ours, theirs = trio.testing.memory_stream_pair()
+    def caller(
+        self,
+        *,
+        uid: int | None = None,
+        streams: tuple[trio.abc.Stream, trio.abc.Stream] | None = None,
+    ) -> CallerEnd:
+        """A new connection to the runtime, through `streams` or memory without bounds."""
+        ours, theirs = streams or trio.testing.memory_stream_pair()
         hangup = trio.Event()
         channel = StreamChannel(ours, hangup=hangup)
 
