@@ -141,6 +141,7 @@ class Exchange:
         self._first_byte_s: float | None = None
         self._status_code: int | None = None
         self._body_bytes = 0
+        self._is_over = False
 
     def run(self, timeout_s: float | None) -> Ending:
         """Make the call.
@@ -166,7 +167,8 @@ class Exchange:
         except ControlError:
             raise
         except BaseException:
-            self._cancel()
+            if not self._is_over:
+                self._cancel()
             raise
 
     def _turn(self, timeout_s: float | None) -> None:
@@ -263,6 +265,7 @@ class Exchange:
         return attrs.evolve(ending, status_code=response.status_code, body_bytes=len(body or b""))
 
     def _ending(self, last: StreamEnd | ExecuteResponse) -> Ending:
+        self._is_over = True
         return Ending(
             error_class=last.error_class,
             message=last.error_message,

@@ -17,7 +17,7 @@ from vastar_client.testing import (
     respond_events,
     respond_stream,
 )
-from vastar_client.wire import Disposition, ErrorClass
+from vastar_client.wire import Disposition, ErrorClass, RemoteProtocolError
 from vastar_runtime.cli import main
 from vastar_runtime.cli._call import timing
 from vastar_runtime.cli._exchange import Ending
@@ -378,3 +378,22 @@ def test_the_lines_of_verbose() -> None:
         ("outcome", "SUCCESS"),
         ("disposition", "COMPLETED"),
     ]
+
+
+def test_a_runtime_that_breaks_the_protocol_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise RemoteProtocolError("too much came")
+
+    monkeypatch.setattr(Output, "data", refuse)
+    with FakeRuntime([respond_stream(_endless())]) as fake:
+        assert run(fake, "--stream", URL) == 1
+        address = fake.config.socket_path
+    assert capfd.readouterr().err == f"vastar: unix:{address}: too much came\n"
+
+
+def test_an_answer_without_a_body_is_well(capfd: pytest.CaptureFixture[str]) -> None:
+    with FakeRuntime([respond(204)]) as fake:
+        assert run(fake, URL) == 0
+    assert capfd.readouterr() == ("", "")

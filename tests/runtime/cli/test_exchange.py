@@ -13,16 +13,20 @@ from tests.support.commands import fake_runtime
 from vastar_client.testing import FakeRuntime, respond, respond_stream
 from vastar_client.wire import (
     Buffer,
+    Cancel,
     Connection,
     Disposition,
     ErrorClass,
     ExecuteRequest,
     ExecuteResponse,
+    HealthCheck,
+    HealthResponse,
     HttpRequest,
     KeepAlive,
     KeyValues,
     Message,
     PayloadFormat,
+    ProtocolError,
     Role,
     StreamChunk,
     StreamEnd,
@@ -230,3 +234,38 @@ def test_a_runtime_that_says_nothing_is_given_up(tmp_path: Path) -> None:
         pytest.raises(TimeoutError, match="no answer from the runtime in 0 s"),
     ):
         Exchange(line, request(), None, Kept(), lambda: next(clock)).run(0)
+
+
+def test_a_runtime_that_sends_more_than_was_granted_is_left(tmp_path: Path) -> None:
+    """Also when it then hangs up at the Cancel."""
+
+    def answer(message: Message) -> bytes | None:
+        if not isinstance(message, ExecuteRequest):
+            return None
+        peer = Connection(Role.RUNTIME)
+        peer.receive_data(b"".join(Connection(Role.CLIENT).send(request())))
+        peer.next_event()
+        frames: list[Message] = [StreamStart(1, 200), StreamChunk(1, 0, bytes(65_537))]
+        return b"".join(buffer for frame in frames for buffer in peer.send(frame))
+
+    path = str(tmp_path / "r.sock")
+    with (
+        fake_runtime(path, answer) as heard,
+        line_to(path) as line,
+        pytest.raises(ProtocolError, match="65537 bytes of stream data came"),
+    ):
+        Exchange(line, request(), None, Kept()).run(20)
+    assert isinstance(heard[-1], Cancel)
+
+
+def test_what_has_ended_is_not_cancelled() -> None:
+    def refuse() -> None:
+        raise BrokenPipeError
+
+    with FakeRuntime([respond(body=b"whole")]) as fake:
+        with pytest.raises(BrokenPipeError):
+            exchange(fake, Kept(refuse), request(stream=False))
+        with line_to(fake.config.socket_path) as line:
+            line.put(HealthCheck())
+            line.receive(HealthResponse, 5)
+        assert fake.cancelled == []
