@@ -24,7 +24,8 @@ from benchmarks._processes import (
     running_upstream,
 )
 from benchmarks._report import Claim, Options, Report, median, watch_others
-from benchmarks._stream_load import BodySample, BodySpec, RuntimeLine
+from benchmarks._stream_lines import RuntimeLine
+from benchmarks._stream_load import BodySample, BodySpec
 from vastar_client.wire import StreamEnd
 
 __all__ = ["SUMMARY", "run"]

@@ -11,7 +11,8 @@ import pytest
 from benchmarks import _stream_load, large_download, streaming
 from benchmarks._load import WrongAnswer
 from benchmarks._report import Options
-from benchmarks._stream_load import STALLED_ID, BodySpec, Direct, EventsSpec, RuntimeLine
+from benchmarks._stream_lines import STALLED_ID, Direct, RuntimeLine
+from benchmarks._stream_load import BodySpec, EventsSpec
 from benchmarks._stream_upstream import Peer, Upstream, event_chunk
 from vastar_client import ConnectorException, ErrorClass
 from vastar_client.testing import FakeRuntime, respond_stream
