@@ -9,7 +9,9 @@ import vastar_client
 from tests.support.example_world import POLICIES, example_world
 from tests.support.snippets import Snippet, fences, missing_messages, run, sequences
 from tools.llm_simulator import _cli as simulator_cli
-from vastar_client import Disposition, ErrorClass
+from vastar_client import Disposition, ErrorClass, Reconnect, _streams
+from vastar_client._decoding import MAX_LINE_CHARACTERS
+from vastar_client._stream_answer import MAX_ERROR_BODY_BYTES, MAX_READ_BYTES
 from vastar_client.wire import limits
 from vastar_runtime.cli._main import _parser
 from vastar_runtime.config import load_config
@@ -132,6 +134,25 @@ def test_what_is_said_of_retries_are_their_defaults():
         f"these are {throttled_s:g} s and {2 * throttled_s:g} s",
         f"up to {retry.retry_after_jitter_ratio:.0%} more",
         f"asks for more than {retry.retry_after_max_s:g} s",
+    ):
+        assert sentence in said, sentence
+
+
+def test_what_is_said_of_streams_are_their_numbers():
+    said = " ".join(PAGE.split("## Streaming\n")[1].split("\n## ")[0].split())
+    http, again = load_config(environ={}).config.http, Reconnect()
+    for sentence in (
+        f"{http.stream_header_timeout_s:g} s to the head (`http.stream_header_timeout_s`)",
+        f"{http.stream_idle_timeout_s:g} s between two parts (`http.stream_idle_timeout_s`)",
+        f"{http.stream_timeout_s:g} s in all (`http.stream_timeout_s`)",
+        f"does not even say for {_streams.SILENCE_S:g} s",
+        f"Up to {limits.INITIAL_STREAM_WINDOW_BYTES // 1024} KiB of a stream that you do not read",
+        f"over {MAX_READ_BYTES:,} bytes is PERMANENT",
+        f"over {MAX_LINE_CHARACTERS:,} characters is PERMANENT",
+        f"up to {MAX_ERROR_BODY_BYTES // 1024} KiB of the body",
+        f"Reconnect(max_attempts={again.max_attempts}, initial_backoff_ms=",
+        f"initial_backoff_ms={again.initial_backoff_ms}, max_backoff_ms={again.max_backoff_ms:_})",
+        f"after {again.max_attempts} connections in a row without an event",
     ):
         assert sentence in said, sentence
 

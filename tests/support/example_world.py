@@ -11,6 +11,7 @@ The policies are at their defaults but for `POLICIES`, which the guide shows, an
 """
 
 import gzip
+import itertools
 import json
 import socket
 import ssl
@@ -35,6 +36,7 @@ __all__ = ["POLICIES", "example_world"]
 
 HOST = "api.example.com"
 _START_S = 30
+_PRICES = 4
 _ITEMS = [{"id": 1, "name": "one"}, {"id": 2, "name": "two"}, {"id": 3, "name": "three"}]
 
 POLICIES = """\
@@ -128,6 +130,42 @@ class _ExampleApi(Upstream):
         body = b'event: price\ndata: {"usd": 12}\nid: 7\n\nevent: price\ndata: {"usd": 13}\n\n'
         await call.text(body, "text/event-stream")
 
+    async def feed(self, call: Call) -> None:
+        """Prices 1 to 4, two on a connection, then nothing more; it asks to come back at once."""
+        told = {name.lower(): value for name, value in call.headers}.get("last-event-id", "0")
+        first = int(told) + 1
+        if first > _PRICES:
+            await call.answer(b"", status=204, length=False)
+            return
+        await call.begin_chunked("text/event-stream")
+        for number in (first, first + 1):
+            await call.chunk(b'retry: 10\nid: %d\ndata: {"usd": %d}\n\n' % (number, 10 + number))
+        await call.out(b"0\r\n\r\n")
+
+    async def ticks(self, call: Call) -> None:
+        """An event every 50 ms, without end."""
+        await call.begin_chunked("text/event-stream")
+        async with call.watched():
+            for number in itertools.count(1):
+                await call.chunk(b"data: tick %d\n\n" % number)
+                await trio.sleep(0.05)
+
+    async def lines(self, call: Call) -> None:
+        await call.begin_chunked("application/x-ndjson")
+        for number in (1, 2):
+            await call.chunk(b'{"id": %d}\n' % number)
+        await call.out(b"0\r\n\r\n")
+
+    async def broken_stream(self, call: Call) -> None:
+        """Two events, and then the connection breaks."""
+        await call.begin_chunked("text/event-stream")
+        await call.chunk(b"data: one\n\ndata: two\n\n")
+        raise ClientGoneError
+
+    async def upload(self, call: Call) -> None:
+        length = {name.lower(): value for name, value in call.headers}.get("content-length")
+        await call.json({"bytes": len(call.body), "declared": length})
+
     async def export(self, call: Call) -> None:
         raw = gzip.compress(b"a,b\n1,2\n", mtime=0)
         await call.text(raw, "text/csv", ("Content-Encoding", "gzip"))
@@ -155,6 +193,11 @@ _ANSWERS: dict[tuple[str, str], Callable[[_ExampleApi, Call], Awaitable[None]]] 
     ("GET", "/v1/slow"): _ExampleApi.slow,
     ("POST", "/v1/slow"): _ExampleApi.slow,
     ("GET", "/v1/events"): _ExampleApi.events,
+    ("GET", "/v1/feed"): _ExampleApi.feed,
+    ("GET", "/v1/ticks"): _ExampleApi.ticks,
+    ("GET", "/v1/lines"): _ExampleApi.lines,
+    ("GET", "/v1/broken-stream"): _ExampleApi.broken_stream,
+    ("PUT", "/v1/files/report"): _ExampleApi.upload,
     ("GET", "/v1/export"): _ExampleApi.export,
     ("GET", "/v1/logo.png"): _ExampleApi.logo,
     ("POST", "/v1/login"): _ExampleApi.login,
