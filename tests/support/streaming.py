@@ -54,6 +54,7 @@ class Stream:
 
     Attributes:
         reads: whether its data is consumed, and credit granted, as it comes.
+        keeps: whether its data is kept, or only counted.
         head, end: the frames, and `head_at_s`, `end_at_s` when they came.
         chunks: (when, data) in order.
         keep_alives: when they came.
@@ -62,6 +63,7 @@ class Stream:
     request_id: int
     caller: "StreamCaller"
     reads: bool = True
+    keeps: bool = True
     head: StreamStart | None = None
     head_at_s: float = -1.0
     end: StreamEnd | None = None
@@ -70,14 +72,12 @@ class Stream:
     keep_alives: list[float] = attrs.field(factory=list)
     window: ReceiveWindow = attrs.field(factory=lambda: ReceiveWindow(INITIAL_STREAM_WINDOW_BYTES))
     unread_bytes: int = 0
+    total_bytes: int = 0
+    chunk_count: int = 0
 
     @property
     def body(self) -> bytes:
         return b"".join(data for _, data in self.chunks)
-
-    @property
-    def total_bytes(self) -> int:
-        return sum(len(data) for _, data in self.chunks)
 
     @property
     def ok(self) -> StreamEnd:
@@ -115,9 +115,10 @@ class Stream:
     async def read(self) -> None:
         """Consume what has come, and from now on all that comes."""
         self.reads = True
-        await self._consume()
+        await self.consume()
 
-    async def _consume(self) -> None:
+    async def consume(self) -> None:
+        """Consume what has come, and grant as much again."""
         grant_bytes = self.window.consumed(self.unread_bytes)
         self.unread_bytes = 0
         if grant_bytes and self.end is None:
@@ -134,14 +135,17 @@ class Stream:
                 self.head, self.head_at_s = frame, now_s
             case StreamChunk():
                 assert self.head is not None, "a chunk before the head"
-                assert frame.sequence == len(self.chunks), "a gap"
+                assert frame.sequence == self.chunk_count, "a gap"
+                self.chunk_count += 1
                 data = bytes(frame.data or b"")
                 assert 0 < len(data) <= 65_536
                 self.window.received(len(data))
-                self.chunks.append((now_s, data))
+                self.total_bytes += len(data)
+                if self.keeps:
+                    self.chunks.append((now_s, data))
                 self.unread_bytes += len(data)
                 if self.reads:
-                    await self._consume()
+                    await self.consume()
             case KeepAlive():
                 self.keep_alives.append(now_s)
             case StreamEnd():
@@ -219,6 +223,15 @@ class StreamCaller:
             grant_bytes = self.window.consumed(data_bytes)
             if grant_bytes:
                 await self.credit(CreditUpdate(connection_bytes=grant_bytes))
+
+    async def credit_all(self) -> None:
+        """Return what is owed of the connection's credit, half of the window or not."""
+        owed_bytes, self.window = (
+            INITIAL_CONNECTION_WINDOW_BYTES - self.window.left_bytes,
+            ReceiveWindow(INITIAL_CONNECTION_WINDOW_BYTES),
+        )
+        if owed_bytes:
+            await self.credit(CreditUpdate(connection_bytes=owed_bytes))
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something that came makes `condition` true."""

@@ -103,8 +103,10 @@ class Sink:
         after_bytes: answer when so much of the body has come, instead of at its end.
         wait_s: before each read.
         reads: whether bodies are read at all before `resume`.
+        keeps: whether bodies are kept, or only counted.
 
     Attributes:
+        received_bytes: of all bodies.
         heads, bodies: of the requests, decoded as far as they came; whether each came whole is in
             `whole`.
         closed_at_s: when connections were closed by the other end.
@@ -116,6 +118,7 @@ class Sink:
         after_bytes: int | None = None,
         wait_s: float = 0.0,
         reads: bool = True,
+        keeps: bool = True,
     ) -> None:
         self._answers = list(answers) or [counted(b"ok")]
         self._after_bytes = after_bytes
@@ -123,6 +126,8 @@ class Sink:
         self._may_read = trio.Event()
         if reads:
             self._may_read.set()
+        self._keeps = keeps
+        self.received_bytes = 0
         self.heads: list[bytes] = []
         self.bodies: list[bytearray] = []
         self.whole: list[bool] = []
@@ -187,7 +192,9 @@ class Sink:
                 await trio.sleep(self._wait_s)
             data = await reader.some(size)
             size -= len(data)
-            body += data
+            self.received_bytes += len(data)
+            if self._keeps:
+                body += data
             self._changed.unpark_all()
             if self._after_bytes is not None and len(body) >= self._after_bytes:
                 return True
