@@ -215,11 +215,12 @@ def test_an_answer_over_the_frame_limit_says_so_and_the_client_goes_on(client, u
     assert client.get(f"{url}/small").ok
 
 
-def test_a_request_over_the_frame_limit_says_so_and_the_client_goes_on(client, url):
-    with pytest.raises(ConnectorException, match="exceeds the limit of 67108864") as caught:
+def test_a_body_that_fits_no_frame_goes_in_pieces_and_an_answer_does_not(client, url, upstream):
+    with pytest.raises(ConnectorException, match="exceeds the frame limit") as caught:
         client.put(f"{url}/echo", body=bytes(67_200_000))
-    assert caught.value.error_class is ErrorClass.INVALID_REQUEST
-    assert caught.value.disposition is Disposition.NOT_SENT
+    assert caught.value.error_class is ErrorClass.PERMANENT
+    received = [event for event in upstream.events if event["ev"] == "req"][-1]
+    assert received["blen"] == 67_200_000
     assert client.get(f"{url}/small").ok
 
 
