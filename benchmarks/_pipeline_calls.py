@@ -202,7 +202,7 @@ class _WholeCalls:
             meters=Meters(("http",)),
             wall_clock_ms=lambda: time.time() * 1000,
             default_timeout_s=30.0,
-        stream_timeout_s=600.0,
+            stream_timeout_s=600.0,
             max_answer_bytes=1 << 20,
         )
         self._wire = Connection(Role.RUNTIME)

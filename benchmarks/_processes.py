@@ -31,6 +31,7 @@ __all__ = [
     "run_json",
     "running_runtime",
     "running_upstream",
+    "waited_s",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -179,6 +180,14 @@ def cpu_s(pid: int) -> float:
     stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
     fields = stat.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def waited_s(pid: int) -> float:
+    """How long a process (its first thread) could have run so far and had no core (schedstats)."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    except OSError:
+        return 0.0  # a kernel that does not tell
 
 
 def resident_bytes(pid: int) -> int:

@@ -9,14 +9,24 @@ process; and the same with one more stream among them, an endless body whose rea
 reading it. An event is late by the time from its sending to the return of the read that brought it,
 so the lateness of the load counts too; what the upstream itself was late is told beside it, and
 "straight" shows what is not the runtime's. "us an event" is the CPU time of the runtime over all of
-its events, the opening of the streams included.
+its events, the opening of the streams included. "runtime waited" is the share of the time in which
+it could have run and had no core: where that is not near 0, lateness is the machine's.
 """
 
+import time
 from typing import Final
 
 import attrs
 
-from benchmarks._processes import Cores, cores, cpu_s, run_json, running_runtime, running_upstream
+from benchmarks._processes import (
+    Cores,
+    cores,
+    cpu_s,
+    run_json,
+    running_runtime,
+    running_upstream,
+    waited_s,
+)
 from benchmarks._report import Claim, Options, Report, median, watch_others
 from benchmarks._stream_load import EventsSample, EventsSpec, FirstSample, FirstSpec
 
@@ -59,6 +69,7 @@ class Outcome:
 
     sample: EventsSample
     cpu_us: float
+    waited: float
 
 
 def run(options: Options) -> Report:
@@ -99,6 +110,7 @@ def run(options: Options) -> Report:
                 "worst ms": median([sample.worst_ms for sample in own]),
                 "upstream late p99 ms": median([sample.upstream_late_p99_ms for sample in own]),
                 "us an event": median([each.cpu_us for each in outcomes[setting.name]]),
+                "runtime waited": median([each.waited for each in outcomes[setting.name]]),
                 "load cores": median([sample.cores for sample in own]),
             }
         )
@@ -137,6 +149,11 @@ def _events(setting: Setting, options: Options, where: Cores) -> Outcome:
             # An upstream of its own: that it never stops must not slow the others down there.
             stalled_url=f"{other}/bytes/{_ENDLESS_BYTES}" if setting.stalled else None,
         )
-        before_s = cpu_s(runtime.pid)
+        began_s, cpu_began_s = time.monotonic(), cpu_s(runtime.pid)
+        waited_began_s = waited_s(runtime.pid)
         sample = run_json(_LOAD, spec, EventsSample, core=where.other)
-        return Outcome(sample, (cpu_s(runtime.pid) - before_s) * 1e6 / (STREAMS * count))
+        return Outcome(
+            sample,
+            cpu_us=(cpu_s(runtime.pid) - cpu_began_s) * 1e6 / (STREAMS * count),
+            waited=(waited_s(runtime.pid) - waited_began_s) / (time.monotonic() - began_s),
+        )
