@@ -25,7 +25,7 @@ from vastar_client.wire import (
     StreamStart,
 )
 from vastar_client.wire.limits import INITIAL_STREAM_WINDOW_BYTES
-from vastar_client.wire.windows import ReceiveWindow
+from vastar_client.wire.windows import GROWN_STREAM_WINDOW_BYTES, ReceiveWindow
 
 __all__ = ["Entry", "StreamEntry"]
 
@@ -110,7 +110,7 @@ class StreamEntry:
         self.chunks: deque[bytes] = deque()
         self.end: StreamEnd | None = None
         self.error: Exception | None = None
-        self.window = ReceiveWindow(INITIAL_STREAM_WINDOW_BYTES)
+        self.window = ReceiveWindow(INITIAL_STREAM_WINDOW_BYTES, GROWN_STREAM_WINDOW_BYTES)
         self.heard = 0
         self._sequence = 0
         self._news: anyio.Event | None = None

@@ -16,6 +16,7 @@ from vastar_client.request import GET
 from vastar_client.testing import HOLD, After, FakeRuntime, respond, respond_events, respond_stream
 from vastar_client.wire import Disposition, ErrorClass
 from vastar_client.wire.sse import SSEEvent, SSELimitError
+from vastar_client.wire.windows import GROWN_STREAM_WINDOW_BYTES
 
 settle = trio.testing.wait_all_tasks_blocked
 
@@ -114,7 +115,7 @@ async def test_a_line_of_an_event_stream_is_bounded(autojump_clock):
                 await anext(response.events())
         await settle()
         assert_nothing_is_left(client)
-    assert fake.streams[0].sent_bytes < 1_048_576 + 2 * 65_536
+    assert fake.streams[0].sent_bytes < 1_048_576 + 2 * GROWN_STREAM_WINDOW_BYTES
 
 
 def delta(text):

@@ -8,10 +8,12 @@ use up the connection of all the others. It is granted again at half, so that a 
 steadily never stops its sender, and a grant is not sent for every chunk.
 """
 
+from typing import Final
+
 from vastar_client.wire.errors import RemoteProtocolError
 from vastar_client.wire.limits import MAX_WINDOW_BYTES
 
-__all__ = ["ReceiveWindow", "SendWindow"]
+__all__ = ["GROWN_STREAM_WINDOW_BYTES", "ReceiveWindow", "SendWindow"]
 
 
 class SendWindow:
@@ -45,13 +47,25 @@ class SendWindow:
         self.available_bytes += more_bytes
 
 
+GROWN_STREAM_WINDOW_BYTES: Final = 524_288
+"""For a stream that is read as it comes: at 64 KiB sender and reader wait for each other half of
+the time (measured: 0.17 of a direct download, 0.39 at this size, no more at twice as much)."""
+
+
 class ReceiveWindow:
-    """What the sender may still send, as its receiver keeps the books."""
+    """What the sender may still send, as its receiver keeps the books.
 
-    __slots__ = ("_owed_bytes", "_size_bytes", "left_bytes")
+    Args:
+        size_bytes: as both sides begin.
+        grown_bytes: the size once a whole window has been consumed, which shows that somebody
+            reads; by default it stays as it is. Who never reads is never sent more than at first.
+    """
 
-    def __init__(self, size_bytes: int) -> None:
-        self._size_bytes = size_bytes
+    __slots__ = ("_grown_bytes", "_owed_bytes", "_size_bytes", "_until_grown_bytes", "left_bytes")
+
+    def __init__(self, size_bytes: int, grown_bytes: int = 0) -> None:
+        self._size_bytes = self._until_grown_bytes = size_bytes
+        self._grown_bytes = max(size_bytes, grown_bytes)
         self._owed_bytes = 0
         self.left_bytes = size_bytes
 
@@ -71,6 +85,11 @@ class ReceiveWindow:
     def consumed(self, data_bytes: int) -> int:
         """So much is done with; what to grant for it now, mostly 0."""
         self._owed_bytes += data_bytes
+        if self._size_bytes < self._grown_bytes:
+            self._until_grown_bytes -= data_bytes
+            if self._until_grown_bytes <= 0:
+                self._owed_bytes += self._grown_bytes - self._size_bytes
+                self._size_bytes = self._grown_bytes
         if self._owed_bytes * 2 < self._size_bytes:
             return 0
         grant_bytes, self._owed_bytes = self._owed_bytes, 0

@@ -34,7 +34,7 @@ from vastar_client.wire.limits import (
     INITIAL_CONNECTION_WINDOW_BYTES,
     INITIAL_STREAM_WINDOW_BYTES,
 )
-from vastar_client.wire.windows import ReceiveWindow, SendWindow
+from vastar_client.wire.windows import GROWN_STREAM_WINDOW_BYTES, ReceiveWindow, SendWindow
 from vastar_runtime.cli._line import ControlError, Line
 
 __all__ = ["BodyFile", "Ending", "Exchange", "Taker"]
@@ -134,7 +134,7 @@ class Exchange:
         self._sequence = 0
         self._may_send = SendWindow(INITIAL_STREAM_WINDOW_BYTES)
         self._all_may_send = SendWindow(INITIAL_CONNECTION_WINDOW_BYTES)
-        self._window = ReceiveWindow(INITIAL_STREAM_WINDOW_BYTES)
+        self._window = ReceiveWindow(INITIAL_STREAM_WINDOW_BYTES, GROWN_STREAM_WINDOW_BYTES)
         self._shared_window = ReceiveWindow(INITIAL_CONNECTION_WINDOW_BYTES)
         self._began_s = 0.0
         self._head_s: float | None = None

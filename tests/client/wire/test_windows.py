@@ -84,3 +84,19 @@ def test_two_ends_that_keep_the_books_agree_and_never_stop(window_bytes, chunks,
         assert unread_bytes + receiver.left_bytes <= window_bytes, "memory is bounded"
     sender.grant(receiver.consumed(unread_bytes))
     assert sender.available_bytes * 2 > window_bytes - 1, "at least half is free again"
+
+
+def test_a_window_grows_once_a_whole_one_was_consumed():
+    window = ReceiveWindow(100, 400)
+    window.received(100)
+    assert (window.consumed(60), window.left_bytes) == (60, 60)
+    assert (window.consumed(39), window.left_bytes) == (0, 60)
+    assert (window.consumed(1), window.left_bytes) == (40 + 300, 400)
+    window.received(400)
+    assert (window.consumed(199), window.consumed(1), window.left_bytes) == (0, 200, 200)
+
+
+def test_one_that_nobody_reads_never_grows():
+    window = ReceiveWindow(100, 400)
+    window.received(99)
+    assert (window.consumed(0), window.left_bytes) == (0, 1)
