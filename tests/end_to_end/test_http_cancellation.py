@@ -1,18 +1,14 @@
 """Whoever leaves takes everything with it: at any point of a call, by Cancel and by hanging up."""
 
-from collections.abc import Callable
-
-import attrs
 import pytest
 import trio
 import trio.testing
 
 from tests.support.http_calls import NATIVE, ORIGIN, json_of, native_payload
+from tests.support.http_cancel import AtStep, cancel_all, hang_up
 from tests.support.running import Running, http_request, running
-from tests.support.sessions import CallerEnd
 from vastar_client.wire import Cancel, Disposition, ErrorClass, ExecuteResponse
 from vastar_runtime.config import HttpConfig, PoolConfig, RuntimeConfig
-from vastar_runtime.outcomes import FailureKind
 
 
 def nothing_is_left(runtime: Running) -> None:
@@ -109,34 +105,6 @@ async def test_a_call_that_waits_for_a_connection_leaves_the_queue(autojump_cloc
 
 
 # --- at every step ------------------------------------------------------------------------------
-
-
-@attrs.define(eq=False)
-class AtStep(trio.abc.Instrument):
-    """Do something once, after the so-many-th step that any task takes from now on."""
-
-    step: int
-    action: Callable[[], None]
-    done: bool = False
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.step -= 1
-        if not self.step and not self.done:
-            self.done = True
-            self.action()
-
-
-def cancel_all(runtime: Running) -> None:
-    for session in runtime.runtime._sessions:
-        for calls in session._calls.values():
-            for call in calls:
-                call.cancel(FailureKind.CANCELLED)
-
-
-def hang_up(caller: CallerEnd) -> None:
-    caller.stream.send_stream.close()  # type: ignore[attr-defined]
-    caller.stream.receive_stream.close()  # type: ignore[attr-defined]
-    caller._hangup.set()
 
 
 CALLS: dict[str, tuple[object, dict[str, object]]] = {

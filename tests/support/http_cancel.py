@@ -1,12 +1,17 @@
-"""Cancelling a call at its k-th await point, for every k there is."""
+"""Leaving a call at its k-th await point, or at the k-th step of any task, for every k there is."""
 
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
+import attrs
 import trio
 
-__all__ = ["cancelled_at"]
+from tests.support.running import Running
+from tests.support.sessions import CallerEnd
+from vastar_runtime.outcomes import FailureKind
+
+__all__ = ["AtStep", "cancel_all", "cancelled_at", "hang_up"]
 
 T = TypeVar("T")
 
@@ -43,3 +48,31 @@ def _counted(
             resume = call.send
         except BaseException as error:  # noqa: BLE001 - handed on to the call
             value, resume = error, call.throw
+
+
+@attrs.define(eq=False)
+class AtStep(trio.abc.Instrument):
+    """Do something once, after the so-many-th step that any task takes from now on."""
+
+    step: int
+    action: Callable[[], None]
+    done: bool = False
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.step -= 1
+        if not self.step and not self.done:
+            self.done = True
+            self.action()
+
+
+def cancel_all(runtime: Running) -> None:
+    for session in runtime.runtime._sessions:
+        for calls in session._calls.values():
+            for call in calls:
+                call.cancel(FailureKind.CANCELLED)
+
+
+def hang_up(caller: CallerEnd) -> None:
+    caller.stream.send_stream.close()  # type: ignore[attr-defined]
+    caller.stream.receive_stream.close()  # type: ignore[attr-defined]
+    caller._hangup.set()

@@ -313,7 +313,7 @@ class StreamCaller:
     def _has_ended(self, request_id: int) -> bool:
         stream = self.streams.get(request_id)
         if stream is not None:
-            return stream.end is not None
+            return self.is_over or stream.end is not None
         return self.is_over or any(a.request_id == request_id for a in self.answers)
 
     async def close(self) -> None:
