@@ -246,7 +246,7 @@ class Upload:
             self._arrived.set()
 
     def restarts(self, patience: trio.CancelScope, timeout_s: float) -> None:
-        """Give whoever takes the body `timeout_s` anew for each piece, and from the last one on.
+        """Give whoever takes the body `timeout_s` anew for each piece, and when all were taken.
 
         While the caller is waited for, it is not the taker's turn: then `patience` does not end.
         """
@@ -277,6 +277,7 @@ class Upload:
         Raises:
             BodyAborted: there will be no whole body.
         """
+        self._restart()  # the piece before has been taken
         while not self._pieces:
             if self._aborted is not None:
                 raise BodyAborted(self._aborted)
@@ -284,7 +285,6 @@ class Upload:
                 return b""
             await self._wait()
         data = self._pieces.popleft()
-        self._restart()
         grant_bytes = self._window.consumed(len(data))
         if grant_bytes and not self._has_ended:
             self._grant(CreditUpdate(credit_delta=grant_bytes, request_id=self._request_id))

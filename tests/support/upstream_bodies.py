@@ -99,7 +99,8 @@ class Sink:
     """Reads the body of each request and answers it.
 
     Args:
-        answers: the response to each request, the last one again and again.
+        answers: the response to each request, the last one again and again; one with a `Close`
+            ends the connection.
         after_bytes: answer when so much of the body has come, instead of at its end.
         wait_s: before each read.
         reads: whether bodies are read at all before `resume`.
@@ -138,6 +139,10 @@ class Sink:
         """Read from now on."""
         self._may_read.set()
 
+    def takes_all(self) -> None:
+        """Answer no earlier than at the end of a body."""
+        self._after_bytes = None
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something that came makes `condition` true."""
         while not condition():
@@ -163,6 +168,8 @@ class Sink:
         await self._may_read.wait()
         is_early = await self._read_body(reader, got.lower(), number)
         await Script(answer)(channel)
+        if any(isinstance(step, Close) for step in answer):
+            return False
         if is_early:
             while await channel.receive_some():
                 pass  # until the other end closes; what still comes is not wanted

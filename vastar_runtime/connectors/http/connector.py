@@ -33,8 +33,9 @@ from vastar_runtime.connectors.http.target import Target, parse_target, resolve_
 from vastar_runtime.connectors.http.tracing import trace_header
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Streamed, too_large
 from vastar_runtime.transport import StreamedBody
-from vastar_runtime.transport.errors import TransportError
+from vastar_runtime.transport.errors import LocalFault, TransportError
 from vastar_runtime.transport.messages import Body, BodySource, UpstreamRequest, header_values
+from vastar_runtime.transport.progress import Phase
 from vastar_runtime.transport.response import UpstreamResponse
 
 __all__ = ["HttpConnector", "HttpSettings", "Lease", "Upstreams"]
@@ -136,8 +137,9 @@ class HttpConnector:
         """What `error` is to the caller."""
         match error:
             case TransportError():
-                if call.upload is not None and call.upload.fault is not None:
-                    return Failure(FailureKind.INVALID_REQUEST, call.upload.fault)
+                why = _fault_of_body(call, error)
+                if why is not None:
+                    return Failure(FailureKind.INVALID_REQUEST, why)
                 kind = FailureKind.TIMEOUT if error.timed_out else FailureKind.UPSTREAM
                 return Failure(kind, f"HTTP request failed: {error}")
             case BadContent():
@@ -236,6 +238,16 @@ class HttpConnector:
             redirects_left -= 1
             request, base = following, next_target
             call.next_hop()
+
+
+def _fault_of_body(call: Call, error: TransportError) -> str | None:
+    """Why the caller's own body, which follows its request, is what failed; None if it is not."""
+    if call.upload is None:
+        return None
+    if call.upload.fault is not None:
+        return call.upload.fault
+    is_in_body = error.phase is Phase.SEND and isinstance(error.__cause__, LocalFault)
+    return str(error.__cause__) if is_in_body else None
 
 
 def _answer_format(call: Call) -> PayloadFormat:
