@@ -1,5 +1,7 @@
 """A runtime that leaves: calls get their time, streams get theirs, and who is cut is told so."""
 
+import os
+
 import pytest
 import trio
 import trio.testing
@@ -9,7 +11,7 @@ from tests.support.http_calls import ORIGIN, RAW_PORT, RAW_URL
 from tests.support.running import Running, http_request, running
 from tests.support.streaming import StreamCaller, streaming
 from tests.support.upstream_bodies import Flood, Sink
-from vastar_client.wire import CreditUpdate, Disposition, ErrorClass, Goaway
+from vastar_client.wire import CreditUpdate, Disposition, ErrorClass, ExecuteRequest, Goaway
 
 NEVER_MS = 10**9
 CUT = "the runtime ended the call while "
@@ -113,3 +115,19 @@ async def test_a_caller_that_takes_nothing_does_not_hold_up_the_end(autojump_clo
         assert not await runtime.runtime.drain(2, 3)
         assert trio.current_time() == 1 + 3 + 1, "a second for last words"
         await caller.close()
+
+
+async def test_a_streamed_drain_is_refused_and_does_not_happen(autojump_clock):
+    """The control connector does not stream, and does nothing that it then denies."""
+    async with running() as runtime:
+        caller = await streaming(runtime, end=runtime.caller(uid=os.geteuid()))
+        asked = ExecuteRequest(1, "", "vastar", "drain", stream=True)
+        stream = await caller.begin_with(asked)
+        await stream.ended()
+        assert stream.failed(ErrorClass.INVALID_REQUEST) == (
+            "connector vastar does not stream: send the call without `stream`"
+        )
+        assert not runtime.runtime.state.drain_requested.is_set()
+        await caller.send(ExecuteRequest(2, "", "vastar", "drain"))
+        assert (await caller.answer(2)).error_class is ErrorClass.SUCCESS
+        assert runtime.runtime.state.drain_requested.is_set()

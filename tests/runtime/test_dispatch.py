@@ -8,14 +8,22 @@ import trio
 
 from tests.support.log_lines import Lines, log_lines
 from tests.support.sessions import WALL_START_MS, Script, Scripted, request
-from vastar_client.wire import Disposition, ErrorClass, ExecuteResponse, PayloadFormat
+from vastar_client.wire import (
+    Disposition,
+    ErrorClass,
+    ExecuteResponse,
+    Message,
+    PayloadFormat,
+    StreamEnd,
+)
 from vastar_runtime.calls import Call, Caller
-from vastar_runtime.dispatch import Dispatcher
+from vastar_runtime.dispatch import ERROR_CLASSES, Dispatcher
 from vastar_runtime.metrics import Meters
-from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply
+from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply, Streamed
 from vastar_runtime.pipeline import Pipeline
 from vastar_runtime.policy import Limit
 from vastar_runtime.policy.verdicts import Refused, Scope
+from vastar_runtime.streams import AnswerStream, ConnectionCredit
 
 
 @pytest.fixture
@@ -202,5 +210,88 @@ async def test_a_refusal_is_an_answer_of_which_nothing_was_sent(autojump_clock):
         error_message="full",
         retry_after_ms=200,
         refused_by="bulkhead",
+        disposition=Disposition.NOT_SENT,
+    )
+
+
+# --- streams ------------------------------------------------------------------------------------
+
+
+async def serve_stream(script: Script, **fields: object) -> ExecuteResponse | StreamEnd:
+    """The end of a stream to which nine bytes are sent."""
+
+    async def put(_message: Message) -> None:
+        await trio.sleep(0.25)
+
+    async def send(call: Call) -> Outcome:
+        assert call.stream is not None
+        await call.stream.send(b"ninebytes")
+        return await script(call)
+
+    served = dispatcher(send)
+    call = served.accept(request(5, stream=True, **fields), Caller(connection_id=9))
+    call.stream = AnswerStream(5, ConnectionCredit(), put)
+    return await served.serve(call)
+
+
+async def test_a_stream_has_a_time_of_its_own(autojump_clock):
+    served = dispatcher(giving(Reply(b"x")))
+    call = served.accept(request(1, stream=True), Caller())
+    assert (call.deadline.limit, call.deadline.budget_s) == (Limit.DEFAULT, 600.0)
+    call = served.accept(request(1, stream=True, deadline_at_ms=WALL_START_MS + 1000), Caller())
+    assert (call.deadline.limit, call.deadline.budget_s) == (Limit.CALLER, 1.0)
+    assert served.accept(request(1, body_follows=True), Caller()).deadline.budget_s == 30.0
+
+
+async def test_a_stream_that_went_well_ends_with_what_it_was(lines, autojump_clock):
+    async def streamed(call: Call) -> Outcome:
+        await trio.sleep(0.5)
+        call.attempts, call.status_code = 2, 201
+        return Streamed(201, [("t", "z")])
+
+    assert await serve_stream(streamed) == StreamEnd(
+        5,
+        duration_us=750_000,
+        disposition=Disposition.COMPLETED,
+        attempts=2,
+        trailers=[("t", "z")],
+        total_bytes=9,
+    )
+    (line,) = lines()
+    assert (line["error_class"], line["disposition"]) == ("SUCCESS", "COMPLETED")
+    assert (line["status"], line["duration_us"]) == (201, 750_000)
+
+
+@pytest.mark.parametrize("kind", FailureKind)
+async def test_one_that_failed_ends_with_why(kind, autojump_clock):
+    failure = Failure(kind, "why", 1500, "limiter", Disposition.SENT_NO_RESPONSE)
+    assert await serve_stream(giving(failure)) == StreamEnd(
+        5,
+        error_class=ERROR_CLASSES[kind],
+        error_message="why",
+        duration_us=250_000,
+        retry_after_ms=1500,
+        disposition=Disposition.SENT_NO_RESPONSE,
+        total_bytes=9,
+    )
+
+
+async def test_a_bug_in_the_middle_ends_a_stream_too(autojump_clock):
+    async def broken(call: Call) -> Outcome:
+        raise ZeroDivisionError
+
+    end = await serve_stream(broken)
+    assert isinstance(end, StreamEnd)
+    assert (end.error_class, end.error_message) == (ErrorClass.PERMANENT, "internal error")
+    assert end.total_bytes == 9
+
+
+async def test_a_refused_stream_has_its_final_frame_and_is_counted(autojump_clock):
+    failure = Failure(FailureKind.OVERLOADED, "full", 200, "bulkhead")
+    assert dispatcher(giving(failure)).refuse(request(7, stream=True), failure) == StreamEnd(
+        7,
+        error_class=ErrorClass.TRANSIENT,
+        error_message="full",
+        retry_after_ms=200,
         disposition=Disposition.NOT_SENT,
     )
