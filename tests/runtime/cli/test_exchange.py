@@ -34,6 +34,7 @@ from vastar_client.wire import (
     encode_http_request,
 )
 from vastar_client.wire.limits import INITIAL_STREAM_WINDOW_BYTES
+from vastar_client.wire.windows import GROWN_STREAM_WINDOW_BYTES
 from vastar_runtime.cli._exchange import BodyFile, Ending, Exchange
 from vastar_runtime.cli._line import ControlError, Line
 from vastar_runtime.config import UnixAddress
@@ -95,7 +96,7 @@ def test_what_is_not_taken_is_not_granted() -> None:
         taker = Kept(lambda: ahead.append(fake.streams[0].sent_bytes - len(taker.body)))
         ending = exchange(fake, taker, request())
     assert len(taker.body) == ending.body_bytes == 1_000_000
-    assert max(ahead) <= INITIAL_STREAM_WINDOW_BYTES
+    assert max(ahead) <= GROWN_STREAM_WINDOW_BYTES
     assert ending.status_code == 200
     assert ending.head_s is not None
     assert ending.first_byte_s is not None

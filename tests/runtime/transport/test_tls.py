@@ -172,8 +172,9 @@ async def test_a_missing_client_certificate_is_the_upstreams_refusal(
     put(house, authority.server("secure.test", wants_client=True))
     house.make(settings_for(authority))
     error = await failure(house)
-    assert "certificate required" in error.cause or error.cause == "connection reset"
+    # TLS 1.3: the refusal comes behind our handshake, and may be overtaken by the end it causes.
     told = "certificate required" in error.cause
+    assert told or error.cause in {"connection reset", "closed before the response"}
     assert error.kind is (FaultKind.UNTRUSTED if told else FaultKind.RESET)
 
 
