@@ -2,6 +2,7 @@
 
 import gzip
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -308,3 +309,21 @@ async def test_a_stream_with_lines_longer_than_events_are_is_handed_on_all_the_s
         assert stream.ok.total_bytes == len(body)
         await trio.testing.wait_all_tasks_blocked()
         assert used_tokens(runtime) == 503, "what came was worth more than was held"
+
+
+@pytest.mark.parametrize(("headers", "held"), [({}, 1000), ({"content-length": "68"}, 1000)])
+async def test_a_body_that_follows_is_no_way_around_a_token_limit(headers, held, autojump_clock):
+    """Nobody can read it before it is sent: so a guess is held, and the answer's usage counts."""
+    async with running(TOKENS) as runtime:
+        runtime.network.handlers[RAW_PORT] = pieces(chunked(1.0, TEXT, USAGE, headers=[SSE]))
+        caller = await streaming(runtime)
+        payload = {"url": RAW_URL, "method": "POST", "headers": headers}
+        stream = await caller.begin(1, payload, body_follows=True)
+        await caller.upload(1, msgspec.json.encode(BODY))
+        await stream.started()
+        assert used_tokens(runtime) == held
+        await stream.ended()
+        assert stream.ok.attempts == 1
+        await trio.testing.wait_all_tasks_blocked()
+        assert used_tokens(runtime) == 100
+        check_nothing_is_held(runtime.runtime._around)

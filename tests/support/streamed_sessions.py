@@ -21,27 +21,28 @@ async def script(call: Call) -> Outcome:
 
     `head`; `x9`: send nine bytes; `take`: take a piece of the body; `all`: all of it; `1.5`: sleep.
     """
+    try:
+        for word in call.request.operation.split():
+            await _do(call, word)
+    except BodyAborted as error:
+        return Failure(FailureKind.INVALID_REQUEST, str(error))
+    return Reply(b"done") if call.stream is None else Streamed(200)
+
+
+async def _do(call: Call, word: str) -> None:
     stream, upload = call.stream, call.upload
-    for word in call.request.operation.split():
-        if word == "head":
-            assert stream is not None
-            await stream.start(200, [("a", "b")], is_sse=False)
-        elif word.startswith("x"):
-            assert stream is not None
-            await stream.send(b"x" * int(word[1:] or 1))
-        elif word == "take":
-            assert upload is not None
-            assert await upload.receive()
-        elif word == "all":
-            assert upload is not None
-            try:
-                while await upload.receive():
-                    pass
-            except BodyAborted as error:
-                return Failure(FailureKind.INVALID_REQUEST, str(error))
-        else:
-            await trio.sleep(float(word))
-    return Reply(b"done") if stream is None else Streamed(200)
+    if word == "head":
+        assert stream is not None
+        await stream.start(200, [("a", "b")], is_sse=False)
+    elif word.startswith("x"):
+        assert stream is not None
+        await stream.send(b"x" * int(word[1:] or 1))
+    elif word in {"take", "all"}:
+        assert upload is not None
+        while await upload.receive() and word == "all":
+            pass
+    else:
+        await trio.sleep(float(word))
 
 
 def stream_request(request_id: int, operation: str, **fields: object) -> ExecuteRequest:
