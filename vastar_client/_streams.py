@@ -89,35 +89,41 @@ class LiveStream:
             ConnectorException: the answer is not whole; what came of it has been taken.
             Exception: what the caller's own body raised.
         """
-        return await self._take(one=True)
+        entry = self._entry
+        if not await self._there_is_data():
+            return b""
+        data = entry.chunks.popleft()
+        self._session.consumed(entry, len(data))
+        return data
 
-    async def take_all(self) -> bytes:
-        """All data that is there, as soon as there is any; otherwise as `take`."""
-        return await self._take(one=False)
+    async def take_all(self) -> list[bytes]:
+        """All data that is there, as soon as there is any, else as `take`; none at the end."""
+        entry = self._entry
+        if not await self._there_is_data():
+            return []
+        parts = list(entry.chunks)
+        entry.chunks.clear()
+        self._session.consumed(entry, sum(map(len, parts)))
+        return parts
 
-    async def _take(self, *, one: bool) -> bytes:
+    async def _there_is_data(self) -> bool:
+        """Whether there is any, as soon as that is known."""
         entry = self._entry
         with self._guard:
             while not entry.chunks:
                 if entry.error is not None:
                     raise entry.error
                 if entry.end is not None:
-                    return b""
+                    return False
                 await self._news()
-            if one or len(entry.chunks) == 1:
-                data = entry.chunks.popleft()
-            else:
-                data = b"".join(entry.chunks)
-                entry.chunks.clear()
-        self._session.consumed(entry, len(data))
-        return data
+        return True
 
     async def take_some(self, max_bytes: int, timeout_s: float) -> bytes:
         """What comes in `timeout_s`, up to about `max_bytes` of it, whatever ends it."""
         parts: list[bytes] = []
         left_bytes = max_bytes
         with anyio.move_on_after(timeout_s), suppress(ConnectorException):
-            while left_bytes > 0 and (data := await self.take_all()):
+            while left_bytes > 0 and (data := await self.take()):
                 parts.append(data)
                 left_bytes -= len(data)
         return b"".join(parts)[:max_bytes]

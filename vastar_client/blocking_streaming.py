@@ -125,7 +125,7 @@ class StreamResponse(StreamAnswer):
 
     async def _fetch(self) -> None:
         """In the loop thread: get all that is there."""
-        self._fetched.append(await self._live.take_all())
+        self._fetched.extend(await self._live.take_all() or [b""])
 
     def _run(self, function: Callable[[], Awaitable[_T]]) -> _T:
         """The outcome of `function`, run in the loop thread.

@@ -12,7 +12,7 @@ from tools.llm_simulator import _cli as simulator_cli
 from vastar_client import Disposition, ErrorClass, Reconnect, _streams
 from vastar_client._decoding import MAX_LINE_CHARACTERS
 from vastar_client._stream_answer import MAX_ERROR_BODY_BYTES, MAX_READ_BYTES
-from vastar_client.wire import limits
+from vastar_client.wire import limits, windows
 from vastar_runtime.cli._main import _parser
 from vastar_runtime.config import load_config
 from vastar_runtime.dispatch import ERROR_CLASSES
@@ -147,6 +147,7 @@ def test_what_is_said_of_streams_are_their_numbers():
         f"{http.stream_timeout_s:g} s in all (`http.stream_timeout_s`)",
         f"does not even say for {_streams.SILENCE_S:g} s",
         f"Up to {limits.INITIAL_STREAM_WINDOW_BYTES // 1024} KiB of a stream that you do not read",
+        f"({windows.GROWN_STREAM_WINDOW_BYTES // 1024} KiB once you have begun to)",
         f"over {MAX_READ_BYTES:,} bytes is PERMANENT",
         f"over {MAX_LINE_CHARACTERS:,} characters is PERMANENT",
         f"up to {MAX_ERROR_BODY_BYTES // 1024} KiB of the body",

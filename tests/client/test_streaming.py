@@ -124,7 +124,8 @@ def delta(text):
 
 async def test_content_deltas(autojump_clock):
     role = {"choices": [{"delta": {"role": "assistant"}}]}
-    fake = FakeRuntime([respond_events([role, delta("Hel"), After(1, delta("lo")), "[DONE]"])])
+    steps = [role, delta("Hel"), After(1, delta("lo")), "[DONE]", After(0.1, b": end\n\n")]
+    fake = FakeRuntime([respond_events(steps)])
     async with AsyncRuntimeClient(dial=fake.dial) as client:
         async with client.stream("POST", URL, json={"stream": True}) as response:
             assert [text async for text in response.content_deltas()] == ["Hel", "lo"]

@@ -99,6 +99,27 @@ async def test_an_answer_before_the_end_of_the_body_ends_the_sending(autojump_cl
     assert not fake.uploads[0].ended
 
 
+async def test_the_end_of_a_stream_ends_the_sending_though_nobody_has_read_it(autojump_clock):
+    ended = []
+
+    async def endless():
+        try:
+            while True:
+                yield bytes(1000)
+        finally:
+            ended.append(True)
+
+    fake = FakeRuntime(lambda _: respond(401))
+    fake.waits_for_bodies = False
+    async with (
+        AsyncRuntimeClient(dial=fake.dial) as client,
+        client.stream("PUT", URL, body=endless()) as response,
+    ):
+        await settle()
+        assert response.has_ended
+        assert ended == [True]
+
+
 async def test_both_directions_at_once(autojump_clock):
     """The answer is read while the body still goes out."""
     fake = FakeRuntime(lambda _: respond_stream([HOLD]))
