@@ -57,6 +57,7 @@ ROOMS = (
         20,
         (
             "vastar_client._bodies",
+            "vastar_client._call_soon",
             "vastar_client._dialing",
             "vastar_client._entries",
             "vastar_client._link",

@@ -78,7 +78,6 @@ class Link:
         """
         stream = await self._dial()
         self._slots = anyio.Semaphore(MAX_IN_FLIGHT_REQUESTS, fast_acquire=True)
-        self._threads = anyio.CapacityLimiter(MAX_IN_FLIGHT_REQUESTS)
         self._wanted = anyio.Event()
         self._changed = anyio.Event()
         self._tasks = await self._exit.enter_async_context(anyio.create_task_group())
@@ -155,9 +154,7 @@ class Link:
         """Have the body of `entry` sent, where it is not in the message."""
         upload = entry.upload
         if upload is not None:
-            self._tasks.start_soon(
-                upload.feed, self._threads, lambda: session.offer(entry), entry.fail
-            )
+            self._tasks.start_soon(upload.feed, lambda: session.offer(entry), entry.fail)
 
     async def exchange(
         self,

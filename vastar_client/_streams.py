@@ -9,15 +9,13 @@ Whoever drops it without closing it has it closed: its finalizer, which may run 
 the middle of anything, only leaves word in the event loop.
 """
 
-import os
-import sys
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 import anyio
 
+from vastar_client._call_soon import call_soon_function
 from vastar_client._entries import StreamEntry
 from vastar_client._session import Session
 from vastar_client.errors import CallTimeout, ConnectionClosed, ConnectorException
@@ -56,7 +54,7 @@ class LiveStream:
         self._entry = entry
         self._ends_at = ends_at
         self._guard = anyio.ResourceGuard("reading")
-        self._call_soon = _call_soon_function()
+        self._call_soon = call_soon_function()
 
     @property
     def request_id(self) -> int:
@@ -208,27 +206,3 @@ class LiveStream:
         if self._call_soon(lambda: session.withdraw(entry)) and self.label:
             warning = f"{self.label} was not closed: use `with`"
             warnings.warn(warning, ResourceWarning, stacklevel=1, source=self)
-
-
-def _call_soon_function() -> Callable[[Callable[[], object]], bool]:
-    """What has a function called in the event loop that runs now, from any thread and finalizer.
-
-    It returns whether there is still a loop of this process to call it.
-    """
-    pid = os.getpid()
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
-        schedule = trio.lowlevel.current_trio_token().run_sync_soon
-    else:
-        schedule = sys.modules["asyncio"].get_running_loop().call_soon_threadsafe
-
-    def call_soon(function: Callable[[], object]) -> bool:
-        if os.getpid() != pid:
-            return False  # a copy in a forked child: the stream is its parent's
-        try:
-            schedule(function)
-        except RuntimeError:  # the loop has ended, and the stream with it (Trio's is one, too)
-            return False
-        return True
-
-    return call_soon

@@ -2,12 +2,9 @@
 
 import asyncio
 import gc
-import os
 import threading
 import warnings
 
-import anyio
-import anyio.lowlevel
 import pytest
 import trio
 import trio.lowlevel
@@ -15,7 +12,6 @@ import trio.testing
 
 from tests.support.client_calls import URL, assert_nothing_is_left
 from tests.support.client_peer import ManualPeer, entered
-from vastar_client import _streams
 from vastar_client.async_client import AsyncRuntimeClient
 from vastar_client.errors import CallTimeout
 from vastar_client.testing import HOLD, FakeRuntime, respond_stream
@@ -153,21 +149,6 @@ def test_nor_when_the_loop_is_gone():
     gc.collect()
 
 
-def test_nor_in_a_forked_child(monkeypatch):
-    calls = []
-
-    async def main():
-        call_soon = _streams._call_soon_function()
-        monkeypatch.setattr(os, "getpid", lambda: -1)
-        assert not call_soon(lambda: calls.append("child"))
-        monkeypatch.undo()
-        assert call_soon(lambda: calls.append("here"))
-        await trio.lowlevel.checkpoint()
-
-    trio.run(main)
-    assert calls == ["here"]
-
-
 async def test_an_async_generator_that_is_forgotten_closes_its_stream(autojump_clock):
     """Leaving the block happens in another task then, and must not wait for anything."""
     fake = FakeRuntime(lambda _: respond_stream(["x", HOLD]))
@@ -224,15 +205,3 @@ async def test_what_is_taken_at_once_and_one_by_one(peer, client, autojump_clock
         assert (await live.take_all(), await live.take()) == ([], b"")
         assert live.is_finished
     assert peer.all_of(Cancel) == []
-
-
-def test_asyncio_knows_no_trio():
-    """The library of the other loop may be loaded, and is not asked."""
-    calls = []
-
-    async def main():
-        assert _streams._call_soon_function()(lambda: calls.append(1))
-        await anyio.lowlevel.checkpoint()
-
-    asyncio.run(main())
-    assert calls == [1]
