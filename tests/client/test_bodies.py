@@ -282,6 +282,8 @@ async def test_a_generator_that_was_left_halfway_cannot_go_on():
         source = source_of(body)
         await source.read()
         await source.aclose()
+        if make is generator:  # where its thread was in the middle of it, that has closed it
+            await trio.to_thread.run_sync(source._thread.join)
         with pytest.raises(ValueError, match="used up"):
             source_of(body)
     assert ended == ["plain", "async"]
