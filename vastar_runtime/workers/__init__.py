@@ -1,0 +1,1 @@
+"""Several processes behind one socket: a supervisor that serves nobody, and its workers."""
