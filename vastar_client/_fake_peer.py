@@ -258,7 +258,14 @@ class FakePeer:
         if isinstance(reply, HTTPResponse):
             steps = [reply.body] if reply.body else []
             reply = StreamReply(
-                steps, reply.status_code, reply.headers_list, attempts=reply.attempts or 1
+                steps,
+                reply.status_code,
+                reply.headers_list,
+                attempts=reply.attempts or 1,
+                refused_by=reply.refused_by,
+                retry_after_ms=reply.retry_after_ms,
+                queued_us=reply.queued_us,
+                backoff_us=reply.backoff_us,
             )
         elif isinstance(reply, bytes):
             reply = StreamReply([reply])

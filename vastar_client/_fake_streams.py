@@ -73,6 +73,10 @@ class StreamReply:
     headers: KeyValues = ()
     trailers: KeyValues = ()
     attempts: int = 1
+    refused_by: str | None = None
+    retry_after_ms: int = 0
+    queued_us: int = 0
+    backoff_us: int = 0
 
 
 def event_bytes(event: SSEEvent) -> bytes:
@@ -217,16 +221,21 @@ class FakeStream:
         if self.ended:
             return []
         self.ended = True
+        reply = self._reply
+        told = error or reply
         return [
             StreamEnd(
                 self.message.request_id,
                 error.error_class if error else ErrorClass.SUCCESS,
                 error.message if error else None,
-                retry_after_ms=error.retry_after_ms if error else 0,
+                retry_after_ms=told.retry_after_ms or reply.retry_after_ms,
                 disposition=error.disposition if error else Disposition.COMPLETED,
-                attempts=(error.attempts if error else 0) or self._reply.attempts,
-                trailers=self._reply.trailers or None,
+                attempts=told.attempts or reply.attempts,
+                trailers=reply.trailers or None,
                 total_bytes=self.sent_bytes,
+                refused_by=told.refused_by or reply.refused_by,
+                queued_us=told.queued_us or reply.queued_us,
+                backoff_us=told.backoff_us or reply.backoff_us,
             )
         ]
 

@@ -200,7 +200,7 @@ def error_of(answer: ExecuteResponse | StreamEnd) -> ConnectorException | None:
         disposition=answer.disposition,
         retry_after_ms=answer.retry_after_ms,
         attempts=answer.attempts,
-        refused_by=getattr(answer, "refused_by", None),  # not on the end of a stream
-        queued_us=getattr(answer, "queued_us", 0),
-        backoff_us=getattr(answer, "backoff_us", 0),
+        refused_by=answer.refused_by,
+        queued_us=answer.queued_us,
+        backoff_us=answer.backoff_us,
     )

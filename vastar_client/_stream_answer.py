@@ -97,6 +97,30 @@ class StreamAnswer:
         return end.attempts if end else 0
 
     @property
+    def queued_us(self) -> int:
+        """Microseconds spent in the runtime's lines, of `duration_us`; 0 before the end."""
+        end = self._live.end
+        return end.queued_us if end else 0
+
+    @property
+    def backoff_us(self) -> int:
+        """Microseconds spent between attempts, of `duration_us`; 0 before the end."""
+        end = self._live.end
+        return end.backoff_us if end else 0
+
+    @property
+    def refused_by(self) -> str | None:
+        """Which of the runtime's own policies refused a further attempt; None before the end."""
+        end = self._live.end
+        return end.refused_by if end else None
+
+    @property
+    def retry_after_ms(self) -> int:
+        """When that policy or the upstream says to come back; 0 if unknown, or before the end."""
+        end = self._live.end
+        return end.retry_after_ms if end else 0
+
+    @property
     def disposition(self) -> Disposition:
         """How far the call got."""
         end = self._live.end
@@ -158,6 +182,10 @@ class StreamAnswer:
             headers_list=self.headers_list,
             attempts=self.attempts,
             disposition=self.disposition,
+            queued_us=self.queued_us,
+            backoff_us=self.backoff_us,
+            refused_by=self.refused_by,
+            retry_after_ms=self.retry_after_ms,
         )
 
     def __repr__(self) -> str:

@@ -102,6 +102,8 @@ def respond_stream(
     headers: HeaderTypes | None = None,
     trailers: HeaderTypes | None = None,
     attempts: int = 1,
+    refused_by: str | None = None,
+    retry_after_ms: int = 0,
 ) -> StreamReply:
     """A streamed answer for a script.
 
@@ -113,9 +115,20 @@ def respond_stream(
         status_code: the HTTP status.
         headers: a mapping, or pairs where a name repeats.
         trailers: fields behind the body.
-        attempts: how often the runtime says that it tried.
+        attempts: how often the runtime says that it tried; this and what follows is told at the
+            end.
+        refused_by: the policy that refused a further attempt, such as `retry_quota:tenant`.
+        retry_after_ms: when the runtime says to come back.
     """
-    return StreamReply(steps, status_code, header_pairs(headers), header_pairs(trailers), attempts)
+    return StreamReply(
+        steps,
+        status_code,
+        header_pairs(headers),
+        header_pairs(trailers),
+        attempts,
+        refused_by,
+        retry_after_ms,
+    )
 
 
 def respond_events(steps: Iterable[Any], *, headers: HeaderTypes | None = None) -> StreamReply:

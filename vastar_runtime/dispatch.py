@@ -138,6 +138,7 @@ class Dispatcher:
                 error_class=error_class,
                 error_message=failure.message,
                 retry_after_ms=failure.retry_after_ms,
+                refused_by=failure.refused_by,
                 disposition=Disposition.NOT_SENT,
             )
         return ExecuteResponse(
@@ -211,6 +212,9 @@ def _end_of(answer: ExecuteResponse, call: Call, outcome: Outcome) -> StreamEnd:
         attempts=answer.attempts,
         trailers=outcome.trailers if isinstance(outcome, Streamed) else None,
         total_bytes=call.stream.total_bytes,
+        refused_by=answer.refused_by,
+        queued_us=answer.queued_us,
+        backoff_us=answer.backoff_us,
     )
 
 

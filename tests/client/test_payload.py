@@ -16,6 +16,7 @@ from vastar_client.wire import (
     ExecuteResponse,
     PayloadFormat,
     Role,
+    StreamEnd,
 )
 
 
@@ -107,8 +108,10 @@ TOLD = {
 def test_what_the_runtime_did_is_told_of_answers_and_of_failures():
     response = http_response(ExecuteResponse(1, payload=b'{"status_code": 503}', **TOLD))
     error = error_of(ExecuteResponse(1, ErrorClass.TRANSIENT, "why", **TOLD))
+    end = error_of(StreamEnd(1, ErrorClass.TRANSIENT, "why", **TOLD))
     for name, value in TOLD.items():
-        assert getattr(response, name) == getattr(error, name) == value, name
+        told = [getattr(one, name) for one in (response, error, end)]
+        assert told == [value] * 3, name
 
 
 @pytest.mark.parametrize(

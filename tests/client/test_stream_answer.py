@@ -6,6 +6,13 @@ from vastar_client._stream_answer import StreamAnswer
 from vastar_client.errors import ConnectionClosed
 from vastar_client.wire import Disposition, StreamEnd, StreamStart
 
+WAITS = {
+    "queued_us": 3,
+    "backoff_us": 4,
+    "refused_by": "retry_quota:tenant",
+    "retry_after_ms": 5,
+}
+
 
 class Live:
     """As much of a live stream as an answer looks at."""
@@ -50,6 +57,7 @@ def test_the_end(live):
     one = answer(live)
     assert (one.has_ended, one.trailers, one.total_bytes) == (False, {}, 0)
     assert (one.duration_us, one.attempts) == (0, 0)
+    assert (one.queued_us, one.backoff_us, one.refused_by, one.retry_after_ms) == (0, 0, None, 0)
     assert one.disposition is Disposition.RESPONSE_STARTED
     live.end = StreamEnd(
         7,
@@ -58,9 +66,11 @@ def test_the_end(live):
         duration_us=8,
         attempts=2,
         disposition=Disposition.COMPLETED,
+        **WAITS,
     )
     assert (one.has_ended, one.trailers, one.total_bytes) == (True, {"sum": "5"}, 9)
     assert (one.duration_us, one.attempts) == (8, 2)
+    assert {name: getattr(one, name) for name in WAITS} == WAITS
     assert one.disposition is Disposition.COMPLETED
     live.end = StreamEnd(7)
     assert one.trailers == {}
@@ -93,10 +103,11 @@ def test_where_to_go_on_is_known_of_events_alone(live):
 
 def test_an_error_shows_what_is_known(live):
     one = answer(live, 503, ("Retry-After", "3"))
-    live.end = StreamEnd(7, duration_us=8, attempts=2, disposition=Disposition.COMPLETED)
+    live.end = StreamEnd(7, duration_us=8, attempts=2, **WAITS)
     response = one._as_response(b"why")
     assert (response.status_code, response.body, response.request_id) == (503, b"why", 7)
     assert (response.duration_us, response.attempts) == (8, 2)
+    assert {name: getattr(response, name) for name in WAITS} == WAITS
     assert response.headers is one.headers
 
 

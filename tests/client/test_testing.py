@@ -10,7 +10,7 @@ from vastar_client.async_client import AsyncRuntimeClient
 from vastar_client.blocking import RuntimeClient
 from vastar_client.config import RuntimeConfig
 from vastar_client.errors import CallTimeout, ConnectorException, RuntimeUnavailable
-from vastar_client.testing import HOLD, After, FakeRuntime, respond
+from vastar_client.testing import HOLD, After, FakeRuntime, respond, respond_stream
 from vastar_client.wire import Disposition, ErrorClass
 
 URL = "http://api.test/x"
@@ -55,6 +55,26 @@ def test_what_the_runtime_did_can_be_told(payload_format):
     assert (first.attempts, first.refused_by, first.retry_after_ms) == (1, None, 0)
     assert (second.attempts, second.refused_by) == (3, "cooldown:credential")
     assert second.retry_after_ms == 70
+
+
+def test_what_the_runtime_did_is_told_at_the_end_of_a_stream():
+    said = respond(503, body="x", refused_by="bulkhead:tenant", retry_after_ms=8)
+    said.queued_us, said.backoff_us = 4, 5
+    stream = respond_stream(["x"], attempts=3, refused_by="bulkhead:tenant", retry_after_ms=70)
+    failed = ConnectorException("why", refused_by="rate_limit:tenant", queued_us=6, backoff_us=7)
+    fake = FakeRuntime([said, stream, respond_stream(["x", failed], refused_by="a:b", attempts=2)])
+    with RuntimeClient(dial=fake.dial) as client:
+        with client.stream("GET", URL) as first:
+            assert first.read() == b"x"
+        with client.stream("GET", URL) as second:
+            assert (second.read(), second.refused_by) == (b"x", "bulkhead:tenant")
+        with client.stream("GET", URL) as third, pytest.raises(ConnectorException) as caught:
+            third.read()
+    assert (first.queued_us, first.backoff_us) == (4, 5)
+    assert (first.refused_by, first.retry_after_ms) == ("bulkhead:tenant", 8)
+    assert (second.attempts, second.retry_after_ms) == (3, 70)
+    assert (caught.value.refused_by, caught.value.attempts) == ("rate_limit:tenant", 2)
+    assert (caught.value.queued_us, caught.value.backoff_us) == (6, 7)
 
 
 def test_failures_of_the_runtime_itself():

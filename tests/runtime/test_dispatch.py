@@ -247,6 +247,8 @@ async def test_a_stream_that_went_well_ends_with_what_it_was(lines, autojump_clo
     async def streamed(call: Call) -> Outcome:
         await trio.sleep(0.5)
         call.attempts, call.status_code = 2, 201
+        call.queued_us, call.backoff_us = 77, 88
+        call.refused_by, call.retry_after_ms = "retry_quota:tenant", 1500
         return Streamed(201, [("t", "z")])
 
     assert await serve_stream(streamed) == StreamEnd(
@@ -256,6 +258,10 @@ async def test_a_stream_that_went_well_ends_with_what_it_was(lines, autojump_clo
         attempts=2,
         trailers=[("t", "z")],
         total_bytes=9,
+        retry_after_ms=1500,
+        refused_by="retry_quota:tenant",
+        queued_us=77,
+        backoff_us=88,
     )
     (line,) = lines()
     assert (line["error_class"], line["disposition"]) == ("SUCCESS", "COMPLETED")
@@ -273,6 +279,7 @@ async def test_one_that_failed_ends_with_why(kind, autojump_clock):
         retry_after_ms=1500,
         disposition=Disposition.SENT_NO_RESPONSE,
         total_bytes=9,
+        refused_by="limiter",
     )
 
 
@@ -293,5 +300,6 @@ async def test_a_refused_stream_has_its_final_frame_and_is_counted(autojump_cloc
         error_class=ErrorClass.TRANSIENT,
         error_message="full",
         retry_after_ms=200,
+        refused_by="bulkhead",
         disposition=Disposition.NOT_SENT,
     )

@@ -927,8 +927,32 @@ class StreamEnd(object):
             return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
         return 0
 
+    # The policy that refused the call, or a further try, and its scope. Since 1.1.
+    # StreamEnd
+    def RefusedBy(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(22))
+        if o != 0:
+            return self._tab.String(o + self._tab.Pos)
+        return None
+
+    # Time spent in queues, microseconds, part of `duration_us`. Since 1.1.
+    # StreamEnd
+    def QueuedUs(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(24))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
+        return 0
+
+    # Time spent waiting between tries, microseconds, part of `duration_us`. Since 1.1.
+    # StreamEnd
+    def BackoffUs(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(26))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint64Flags, o + self._tab.Pos)
+        return 0
+
 def StreamEndStart(builder):
-    builder.StartObject(9)
+    builder.StartObject(12)
 
 def StreamEndAddRequestId(builder, requestId):
     builder.PrependUint64Slot(0, requestId, 0)
@@ -959,6 +983,15 @@ def StreamEndStartTrailersVector(builder, numElems):
 
 def StreamEndAddTotalBytes(builder, totalBytes):
     builder.PrependUint64Slot(8, totalBytes, 0)
+
+def StreamEndAddRefusedBy(builder, refusedBy):
+    builder.PrependUOffsetTRelativeSlot(9, flatbuffers.number_types.UOffsetTFlags.py_type(refusedBy), 0)
+
+def StreamEndAddQueuedUs(builder, queuedUs):
+    builder.PrependUint64Slot(10, queuedUs, 0)
+
+def StreamEndAddBackoffUs(builder, backoffUs):
+    builder.PrependUint64Slot(11, backoffUs, 0)
 
 def StreamEndEnd(builder):
     return builder.EndObject()

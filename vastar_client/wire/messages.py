@@ -177,6 +177,9 @@ class StreamEnd(_Value, frozen=True):
     attempts: int = 0
     trailers: KeyValues | None = None
     total_bytes: int = 0
+    refused_by: str | None = None
+    queued_us: int = 0
+    backoff_us: int = 0
 
 
 class Cancel(_Value, frozen=True):

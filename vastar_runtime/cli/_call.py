@@ -1,8 +1,8 @@
 """`call`: an HTTP call through a running runtime, as curl would make it without one.
 
 Shape: options to a request (`_request`), an `Exchange` that hands the answer to an `Output`, and an
-ending to an exit status. Without `--stream` and `--output` the answer comes as a whole, which tells
-more about the way (the waits, and who refused), but must fit into a frame.
+ending to an exit status. Without `--stream` and `--output` the answer comes as a whole, and must
+fit into a frame.
 """
 
 import argparse
@@ -109,10 +109,8 @@ def timing(ending: Ending) -> Iterator[tuple[str, str]]:
     if ending.status_code is not None:
         yield "status", str(ending.status_code)
     yield "attempts", str(ending.attempts)
-    if ending.queued_us is not None:
-        yield "queued", _ms(ending.queued_us / 1e6)
-    if ending.backoff_us is not None:
-        yield "backoff", _ms(ending.backoff_us / 1e6)
+    yield "queued", _ms(ending.queued_us / 1e6)
+    yield "backoff", _ms(ending.backoff_us / 1e6)
     if ending.head_s is not None:
         yield "head", _ms(ending.head_s)
     if ending.first_byte_s is not None:

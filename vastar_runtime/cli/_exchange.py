@@ -87,8 +87,8 @@ class Ending:
     Attributes:
         head_s, first_byte_s: since it was sent; None where they never came, and for an answer that
             comes as a whole.
-        queued_us, backoff_us, refused_by: None where the runtime does not tell them, as it does not
-            at the end of a stream.
+        queued_us, backoff_us: microseconds of `duration_us`: in lines, between attempts.
+        refused_by: `policy:scope` of the policy that refused, or refused a further attempt.
     """
 
     error_class: ErrorClass
@@ -102,8 +102,8 @@ class Ending:
     total_s: float
     head_s: float | None = None
     first_byte_s: float | None = None
-    queued_us: int | None = None
-    backoff_us: int | None = None
+    queued_us: int = 0
+    backoff_us: int = 0
     refused_by: str | None = None
 
 
@@ -242,12 +242,7 @@ class Exchange:
 
     def _answered(self, answer: ExecuteResponse) -> Ending:
         """An answer that came as a whole."""
-        ending = attrs.evolve(
-            self._ending(answer),
-            queued_us=answer.queued_us,
-            backoff_us=answer.backoff_us,
-            refused_by=answer.refused_by or "",
-        )
+        ending = self._ending(answer)
         if answer.error_class is not ErrorClass.SUCCESS:
             return ending
         if answer.payload_format is not PayloadFormat.NATIVE or answer.payload is None:
@@ -278,6 +273,9 @@ class Exchange:
             total_s=self._passed_s(),
             head_s=self._head_s,
             first_byte_s=self._first_byte_s,
+            queued_us=last.queued_us,
+            backoff_us=last.backoff_us,
+            refused_by=last.refused_by,
         )
 
     def _passed_s(self) -> float:

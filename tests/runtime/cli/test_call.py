@@ -334,7 +334,7 @@ def test_a_runtime_that_is_stuck_is_left(
 def test_verbose_says_where_the_time_went(capfd: pytest.CaptureFixture[str]) -> None:
     replies: list[Any] = [
         respond(attempts=2, refused_by="retry_quota:tenant"),
-        respond_stream(["abc"]),
+        respond_stream(["abc"], attempts=3, refused_by="circuit_breaker:tenant"),
     ]
     with FakeRuntime(replies) as fake:
         assert run(fake, "-v", URL, "-H", "authorization: Bearer s3cret") == 0
@@ -347,7 +347,9 @@ def test_verbose_says_where_the_time_went(capfd: pytest.CaptureFixture[str]) -> 
     told = dict(line.split(maxsplit=1) for line in capfd.readouterr().err.splitlines())
     assert told["body"] == "3 bytes"
     assert told["first"].startswith("byte")
-    assert "queued" not in told
+    assert told["attempts"] == "3"
+    assert told["queued"] == told["backoff"] == "0.0 ms"
+    assert told["refused"] == "by    circuit_breaker:tenant"
 
 
 def test_the_lines_of_verbose() -> None:
