@@ -1,4 +1,7 @@
-"""`python -m benchmarks [NAME ...] [--json FILE] [--seconds S] [--rounds N] [--pin]`.
+"""`python -m benchmarks [NAME ...] [--json FILE] [--compare FILE] [--explain] ...`.
+
+Without a name it lists them, `all` runs all, and `--explain` prints of those named what they say of
+themselves: peer, load shape, how to read the figures, and what would be cheating.
 
 Two kinds: those of this room, which give a report, and older scripts, which print one themselves
 and are run as they are, with those of the options that they know.
@@ -15,6 +18,7 @@ from typing import Final
 import attrs
 import msgspec
 
+from benchmarks._compare import Written, compared, read
 from benchmarks._processes import ROOT
 from benchmarks._report import Options, Report
 
@@ -50,12 +54,6 @@ SCRIPTS: Final = {
 }
 
 
-class _Written(msgspec.Struct):
-    """The file of `--json`."""
-
-    reports: list[Report]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """List the benchmarks, or run some; 1 when a claim did not hold or a script failed."""
     options = _parser().parse_args(arguments)
@@ -67,6 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = [name for name in names if name not in known]
     if unknown:
         print(f"no benchmark {unknown[0]!r}: one of {', '.join(known)}, or all", file=sys.stderr)
+        return 2
+    if options.explain:
+        for name in names:
+            print(f"== {name}\n{(import_module(f'benchmarks.{name}').__doc__ or '').strip()}\n")
+        return 0
+    try:
+        old = [] if options.compare is None else read(options.compare)
+    except (OSError, msgspec.DecodeError) as error:
+        print(f"cannot compare with {options.compare}: {error}", file=sys.stderr)
         return 2
     reports: list[Report] = []
     failed = False
@@ -80,7 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reports.append(report)
         failed |= not all(claim.held for claim in report.claims)
     if options.json is not None:
-        options.json.write_bytes(msgspec.json.encode(_Written(reports)) + b"\n")
+        options.json.write_bytes(msgspec.json.encode(Written(reports)) + b"\n")
+    if options.compare is not None:
+        print(*compared(old, reports), sep="\n")
     return 1 if failed else 0
 
 
@@ -97,6 +106,7 @@ def _list() -> None:
     for name, script in SCRIPTS.items():
         print(f"{name:20}{script.summary}")
     print(f"{'all':20}all of them")
+    print("\nNAME --explain tells its peer, its load shape, and what would be cheating.")
 
 
 def _run_script(name: str, options: argparse.Namespace) -> int:
@@ -115,6 +125,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="which; all; none lists them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the reports here too")
+    parser.add_argument(
+        "--compare", type=Path, metavar="FILE", help="with such a file: old, new, and their ratio"
+    )
+    parser.add_argument(
+        "--explain", action="store_true", help="run nothing: say what is measured, and how"
+    )
     parser.add_argument(
         "--seconds", type=_positive(float), metavar="S", help="counted time of one run"
     )

@@ -21,6 +21,7 @@ __all__ = [
     "machine",
     "median",
     "shown",
+    "table",
     "watch_others",
 ]
 
@@ -104,7 +105,7 @@ class Report(msgspec.Struct):
         """The report as text."""
         others = "unknown" if self.others_cores is None else f"{self.others_cores:.2f} cores"
         yield f"{self.name}: {self.machine}; {self.when}; busy with others: {others}"
-        yield from _table(self.rows)
+        yield from table(self.rows)
         for line in (*self.claims, *self.notes):
             yield f"  {line}"
 
@@ -116,7 +117,8 @@ def shown(value: str | float) -> str:
     return f"{value:,.0f}" if abs(value) >= _EXACT_FROM else f"{value:.2f}"
 
 
-def _table(rows: Sequence[Row]) -> Iterator[str]:
+def table(rows: Sequence[Row]) -> Iterator[str]:
+    """Rows with the same keys as lines of text, figures to the right."""
     if not rows:
         return
     cells = [list(rows[0]), *([shown(value) for value in row.values()] for row in rows)]

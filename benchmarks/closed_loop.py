@@ -10,6 +10,9 @@ Read it so: "CPU us" is what one request costs the measured process, all in: the
 what a call through it costs the host beside the caller's own cost of the frame ("load CPU us" is a
 lower bound of that); a client's is what it costs the program that uses it. "x httpx" is the median
 over the rounds of this contestant's requests/s over httpx's in the same round.
+
+Cheating would be: a runtime with policies, metrics or the log off; a log that goes to nowhere; more
+calls in flight on one side than on the other; answers that nobody checks; the best round.
 """
 
 from typing import Final

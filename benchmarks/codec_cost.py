@@ -6,6 +6,10 @@ Shape: each round times every contestant once, one after another, so that a chan
 speed meets all of them; the median over the rounds is printed in microseconds a message. A decode
 reads every field of a typical message, as a session does; ours also checks it, which the generated
 code cannot. An encode ends with what is handed to the socket: buffers of ours, one array of theirs.
+
+Peer: the accessors and the Builder that the FlatBuffers compiler generates, on the same messages.
+Cheating would be: reading only some fields with ours and all with theirs, messages without their
+usual fields, or an encode that leaves out what the other end has to be given.
 """
 
 import argparse

@@ -13,6 +13,10 @@ Read it so: "late p99 us" is how late the load's own process was; it is part of 
 means nothing while it is small beside it. "x alone" is the median over the rounds of the quiet
 tenant's p99 over its p99 alone in the same round. With four processes on two cores some of it is
 waiting for a core, which a runtime cannot help: "runtime cores" says how near that is.
+
+Cheating would be: a closed loop, which lets the neighbour slow down; a neighbour that a limit of
+its connection keeps away; latency from when a call got out; a quiet tenant whose refusals nobody
+counts.
 """
 
 import time

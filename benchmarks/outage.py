@@ -19,6 +19,9 @@ load" is that over the busiest second of the calls themselves.
 
 Each round is another seed, from `--seed` up, and the figures are medians over the rounds. The
 picture (`--output FILE`, by default `build/outage.png`) shows the first.
+
+Cheating would be: policies tuned to these 30 s instead of their defaults; refusals counted as
+answers; calls made after the outage to flatter "delivered"; peers without time limits.
 """
 
 import math

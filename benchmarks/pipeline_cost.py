@@ -15,6 +15,9 @@ that it builds on.
 Read it so: a tight loop keeps its code in the processor's caches, and a call in a runtime has its
 frame, its log line and its turn of the scheduler in between. So the last rows have those too, from
 frame to frame: "a whole call" differs by the pipeline alone, and is the dearer and truer figure.
+
+Cheating would be: only the tight loop; refused calls, which are cheaper, among the good; garbage
+collected in one contestant's turn only; a limit that is configured and never asked.
 """
 
 from collections.abc import Sequence

@@ -5,6 +5,9 @@ connection one after another: the next call goes out when the answer to the last
 
 Load shape: one process, one connection to a fresh runtime; its first calls open the upstream
 connections in both ways of using it, nothing is warm.
+
+Cheating would be: calls that warmed the upstream connections for one of the two ways, several
+connections for the calls at once, or an upstream that is quicker with many.
 """
 
 import selectors

@@ -7,6 +7,10 @@ answers on kept-alive connections. CPU time of the simulator comes from /proc (L
 that column is left out.
 
     python benchmarks/simulator_capacity.py [--streams 200] [--rate 10000] [--seconds 5]
+
+Peer: the wanted rate, which the paced row is held against.
+Load shape: as many readers as streams, which never wait with reading.
+Cheating would be: counting events that were sent and not received; pacing that drops the late.
 """
 
 import argparse

@@ -11,6 +11,9 @@ so the lateness of the load counts too; what the upstream itself was late is tol
 "straight" shows what is not the runtime's. "us an event" is the CPU time of the runtime over all of
 its events, the opening of the streams included. "runtime waited" is the share of the time in which
 it could have run and had no core: where that is not near 0, lateness is the machine's.
+
+Cheating would be: events joined into fewer writes by the upstream, lateness counted from when the
+load got round to reading, or the median of the events instead of their tail.
 """
 
 import time
