@@ -30,6 +30,7 @@ BENCHMARKS: Final = (
     "memory",
     "streaming",
     "large_download",
+    "blocking_client",
     "noisy_neighbour",
     "outage",
     "pipeline_cost",
