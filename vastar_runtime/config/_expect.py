@@ -63,7 +63,9 @@ def right_value(type_: mi.Type, value: object) -> str:
         words = [str(word) for word in kind.values]
         listed = ", ".join(f'"{word}"' for word in words)
         return f"give one of {listed}" + suggest(str(value), words)
-    return f"give {_noun(kind)}{_range(kind)}"
+    words = _words_beside(type_)
+    listed = "".join(f', or "{word}"' for word in words)
+    return f"give {_noun(kind)}{_range(kind)}{listed}" + suggest(str(value), words)
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -98,6 +100,13 @@ def _is_number(kind: mi.IntType | mi.FloatType, value: object, is_typed: bool) -
     if isinstance(value, bool):
         return False
     return isinstance(value, int) or (isinstance(value, float) and not whole)
+
+
+def _words_beside(type_: mi.Type) -> list[str]:
+    """Words that a key takes beside its numbers."""
+    inner = type_.type if isinstance(type_, mi.Metadata) else type_
+    kinds = inner.types if isinstance(inner, mi.UnionType) else ()
+    return [str(word) for kind in kinds if isinstance(kind, mi.LiteralType) for word in kind.values]
 
 
 def _noun(kind: mi.Type) -> str:

@@ -60,6 +60,10 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tcp_also: Annotated[
         tuple[_Text, ...], Meta(description="[HOST:]PORT to listen on beside the rest")
     ] = ()
+    workers: Annotated[
+        Annotated[int, Meta(ge=1, le=64)] | Literal["auto"],
+        Meta(description="processes that serve callers side by side; auto: one for each core"),
+    ] = 1
     drain_s: Annotated[
         float, Meta(ge=0, le=_HOUR_S, description="time that calls in flight get at shutdown")
     ] = 30.0

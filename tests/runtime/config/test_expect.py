@@ -59,3 +59,10 @@ def test_values_are_shown_without_secrets(value: object, shown: str) -> None:
 def test_suggestions() -> None:
     assert suggest("Drian_S", ["drain_s", "log"]) == '; did you mean "drain_s"?'
     assert suggest("zzz", ["drain_s"]) == ""
+
+
+def test_a_word_beside_numbers_is_named() -> None:
+    kind = mi.type_info(Annotated[Annotated[int, Meta(ge=1, le=9)] | Literal["auto"], Meta()])
+    assert wrong_value(kind, "0", is_typed=False) == '"0" is out of range'
+    assert right_value(kind, 0) == 'give a whole number from 1 to 9, or "auto"'
+    assert right_value(kind, "Auto").endswith('; did you mean "auto"?')
