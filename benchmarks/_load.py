@@ -3,13 +3,15 @@
     python -m benchmarks._load SPEC     (a LoadSpec as JSON; prints a Sample as JSON)
 
 Every connection keeps `depth` calls in flight: for each answer that comes one new call goes out.
-It is made to cost as little as it can, so that the runtime is the bottleneck: one request frame is
-encoded once and only its id is written anew; of an answer only frame length, type, request id and
-error class are read. Every 64th is decoded whole, and must be the upstream's own answer.
+It is made to cost as little as it can, so that the runtime is the bottleneck: all request frames
+are made before the first call; of an answer only frame length, type, request id and error class are
+read. Every 64th is decoded whole, and must be the upstream's own answer. Against an echo in a
+process of its own it makes 9,000 calls/s one at a time and 200,000 on one connection 64 deep; most
+of its CPU time at one at a time is falling asleep and being woken.
 """
 
 import gc
-import selectors
+import select
 import socket
 import sys
 import time
@@ -44,12 +46,15 @@ __all__ = [
     "sample_of",
 ]
 
-_U32_BE = Struct(">I")
 _U32 = Struct("<I")
 _I32 = Struct("<i")
 _U64 = Struct("<Q")
 _VTABLE_START = Struct("<HHHH")
-_HEADER_BYTES = 5
+_HEADER = Struct(">IB")
+_HEADER_BYTES = _HEADER.size
+_EXECUTE_RESPONSE = int(MessageType.EXECUTE_RESPONSE)
+_READ_BYTES = 65_536
+"""Below what the allocator maps and unmaps for every read."""
 _DECODED_EVERY = 64
 _MARK_ID = 0x1122_3344_5566_7788
 _OK = 200
@@ -111,48 +116,62 @@ def answer_fields(data: bytes, at: int) -> tuple[int, int]:
 
 
 class Link:
-    """One connection: its calls in flight, and what of an answer has come so far."""
+    """One connection: its calls in flight, and what of an answer has come so far.
 
-    def __init__(self, path: str, template: Template) -> None:
+    The ids are 1 to `depth`, each taken again by the call that follows its answer: so all frames
+    are made before the first call, and what a call costs here is little but its system calls.
+    """
+
+    def __init__(self, path: str, template: Template, depth: int) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.connect(path)
-        self._template = template
-        self._last_id = 0
-        self._sent_at_ns: dict[int, int] = {}
+        self._frames = [template.frame(request_id) for request_id in range(depth + 1)]
+        self._sent_at_ns = [0] * (depth + 1)
+        self._answers = 0
         self._rest = b""
 
-    def ask(self, count: int) -> None:
-        """Send `count` calls in one write."""
+    def ask(self, request_ids: list[int]) -> None:
+        """Make calls of these ids, none of which is in flight, in one write."""
         now_ns = time.perf_counter_ns()
-        frames = []
-        for request_id in range(self._last_id + 1, self._last_id + 1 + count):
+        for request_id in request_ids:
             self._sent_at_ns[request_id] = now_ns
-            frames.append(self._template.frame(request_id))
-        self._last_id += count
-        self.socket.sendall(b"".join(frames))
+        frames = self._frames
+        self.socket.sendall(
+            frames[request_ids[0]]
+            if len(request_ids) == 1
+            else b"".join([frames[request_id] for request_id in request_ids])
+        )
 
-    def take(self, waits_ns: list[int]) -> int:
-        """Receive once; how many answers that completed. Their latencies go to `waits_ns`."""
-        received = self.socket.recv(262_144)
-        if not received:
+    def take(self, waits_ns: list[int]) -> list[int]:
+        """Receive once; the ids of the answers that completed. Their latencies go to `waits_ns`."""
+        data = self.socket.recv(_READ_BYTES)
+        if not data:
             raise WrongAnswer("the runtime closed the connection")
         now_ns = time.perf_counter_ns()
-        data = self._rest + received
-        at = count = 0
-        while len(data) - at >= _HEADER_BYTES:
-            end = at + 4 + _U32_BE.unpack_from(data, at)[0]
-            if end > len(data):
+        if self._rest:
+            data = self._rest + data
+        answered: list[int] = []
+        length, at = len(data), 0
+        while length - at >= _HEADER_BYTES:
+            size_bytes, kind = _HEADER.unpack_from(data, at)
+            end = at + 4 + size_bytes
+            if end > length:
                 break
             request_id, error_class = answer_fields(data, at + _HEADER_BYTES)
-            if data[at + 4] != MessageType.EXECUTE_RESPONSE or error_class:
+            if kind != _EXECUTE_RESPONSE or error_class:
                 raise WrongAnswer(_told(data[at:end]))
-            waits_ns.append(now_ns - self._sent_at_ns.pop(request_id))
-            if not request_id % _DECODED_EVERY or request_id == 1:
+            sent_at_ns = self._sent_at_ns[request_id]
+            if not sent_at_ns:
+                raise WrongAnswer(f"a second answer to call {request_id}")
+            self._sent_at_ns[request_id] = 0
+            waits_ns.append(now_ns - sent_at_ns)
+            if not self._answers % _DECODED_EVERY:
                 check_answer(data[at:end])
-            count += 1
+            self._answers += 1
+            answered.append(request_id)
             at = end
         self._rest = data[at:]
-        return count
+        return answered
 
 
 def decoded_answer(frame: bytes) -> ExecuteResponse:
@@ -202,30 +221,33 @@ def sample_of(
     )
 
 
-def _pump(selector: selectors.BaseSelector, seconds: float, waits_ns: list[int]) -> None:
+def _pump(
+    links: dict[int, Link], poller: select.epoll, seconds: float, waits_ns: list[int]
+) -> None:
     """Keep every connection's depth for so long."""
     end_s = time.perf_counter() + seconds
     while time.perf_counter() < end_s:
-        for key, _ in selector.select(1.0):
-            link: Link = key.data
-            count = link.take(waits_ns)
-            if count:
-                link.ask(count)
+        for descriptor, _ in poller.poll(1.0):
+            link = links[descriptor]
+            if answered := link.take(waits_ns):
+                link.ask(answered)
 
 
 def run(spec: LoadSpec) -> Sample:
     """Warm up, then count."""
     template = Template(spec.url, json_payload=spec.json_payload)
-    with selectors.DefaultSelector() as selector:
+    links: dict[int, Link] = {}
+    with select.epoll() as poller:
         for _ in range(spec.connections):
-            link = Link(spec.socket_path, template)
-            selector.register(link.socket, selectors.EVENT_READ, link)
-            link.ask(spec.depth)
-        _pump(selector, spec.warm_s, [])
+            link = Link(spec.socket_path, template, spec.depth)
+            links[link.socket.fileno()] = link
+            poller.register(link.socket, select.EPOLLIN)
+            link.ask(list(range(1, spec.depth + 1)))
+        _pump(links, poller, spec.warm_s, [])
         waits_ns: list[int] = []
         began_s, cpu_began_s = time.perf_counter(), cpu_s(spec.watched_pid)
         own_began_s = time.process_time()
-        _pump(selector, spec.seconds, waits_ns)
+        _pump(links, poller, spec.seconds, waits_ns)
         own_s = time.process_time() - own_began_s
         spent_s = cpu_s(spec.watched_pid) - cpu_began_s
         return sample_of(waits_ns, time.perf_counter() - began_s, spent_s, own_s)

@@ -124,7 +124,7 @@ class Line:
 
     def frames(self) -> list[bytes]:
         """The whole frames that have come."""
-        received = self.socket.recv(262_144)
+        received = self.socket.recv(65_536)
         if not received:
             raise WrongAnswer("the runtime closed the connection")
         data = self._rest + received

@@ -25,6 +25,8 @@ __all__ = ["SMALL_BODY", "Peer", "main"]
 SMALL_BODY = b'{"ok":true,"msg":"hello w"}'
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_READ_BYTES = 65_536
+"""Below what the allocator maps and unmaps for every read (glibc: 128 KiB)."""
 _BYTES_PATH = re.compile(rb"\S+ /bytes/(\d+)")
 
 
@@ -103,7 +105,7 @@ def _accept(listener: socket.socket, selector: selectors.BaseSelector) -> None:
 
 def _received(sock: socket.socket) -> bytes:
     try:
-        return sock.recv(262_144)
+        return sock.recv(_READ_BYTES)
     except OSError:
         return b""
 

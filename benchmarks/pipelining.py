@@ -48,18 +48,18 @@ def run(options: Options) -> Report:
 def _time_ms(url: str, *, depth: int) -> float:
     """Milliseconds from the first call sent to the last answer, with `depth` in flight."""
     with running_runtime() as runtime, selectors.DefaultSelector() as selector:
-        link = Link(runtime.socket_path, Template(url))
+        link = Link(runtime.socket_path, Template(url), depth)
         selector.register(link.socket, selectors.EVENT_READ)
         began_s = time.perf_counter()
-        link.ask(depth)
+        link.ask(list(range(1, depth + 1)))
         asked, answered = depth, 0
         while answered < CALLS:
             selector.select()
-            count = link.take([])
-            answered += count
-            more = min(count, CALLS - asked)
+            ids = link.take([])
+            answered += len(ids)
+            more = ids[: CALLS - asked]
             if more:
-                asked += more
+                asked += len(more)
                 link.ask(more)
         took_s = time.perf_counter() - began_s
         link.socket.shutdown(socket.SHUT_RDWR)

@@ -76,7 +76,7 @@ def link(tmp_path: Path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        link = Link(path, Template("http://127.0.0.1:1/small"))
+        link = Link(path, Template("http://127.0.0.1:1/small"), 3)
         accepted, _ = listener.accept()
         with accepted, link.socket:
             yield link, accepted
@@ -84,14 +84,17 @@ def link(tmp_path: Path):
 
 def test_the_load_counts_whole_answers_and_keeps_the_rest(link) -> None:
     load, runtime = link
-    load.ask(3)
+    load.ask([1, 2, 3])
     waits_ns: list[int] = []
     frames = b"".join(good_answer(request_id) for request_id in (2, 1, 3))
     runtime.sendall(frames[:-1])
-    assert load.take(waits_ns) == 2
+    assert load.take(waits_ns) == [2, 1]
     runtime.sendall(frames[-1:])
-    assert load.take(waits_ns) == 1
+    assert load.take(waits_ns) == [3]
     assert len(waits_ns) == 3
+    load.ask([2])  # ids are taken again
+    runtime.sendall(good_answer(2))
+    assert load.take(waits_ns) == [2]
 
 
 @pytest.mark.parametrize(
@@ -99,13 +102,14 @@ def test_the_load_counts_whole_answers_and_keeps_the_rest(link) -> None:
     [
         (answer(1, error_class=ErrorClass.TRANSIENT, error_message="no"), WrongAnswer),
         (good_answer(1, b"something else"), WrongAnswer),
-        (good_answer(9), KeyError),
+        (good_answer(9), IndexError),
+        (good_answer(2), WrongAnswer),
     ],
-    ids=["a failure", "a wrong body", "an id that nobody asked"],
+    ids=["a failure", "a wrong body", "an id that is none of ours", "a call that nobody made"],
 )
 def test_the_load_refuses_a_wrong_answer(link, frame: bytes, expected: type[Exception]) -> None:
     load, runtime = link
-    load.ask(1)
+    load.ask([1])
     runtime.sendall(frame)
     with pytest.raises(expected):
         load.take([])
