@@ -25,6 +25,7 @@ __all__ = [
     "Runtime",
     "cores",
     "cpu_s",
+    "family_cpu_s",
     "peak_bytes",
     "reset_peak",
     "resident_bytes",
@@ -138,14 +139,22 @@ def running_upstream(
 
 
 @contextmanager
-def running_runtime(*, core: int | None = None) -> Iterator[Runtime]:
-    """`serve` with its defaults on a private socket, logging to a private file."""
+def running_runtime(
+    *arguments: str, module: str = "vastar_runtime", core: int | None = None
+) -> Iterator[Runtime]:
+    """`serve` with its defaults on a private socket, logging to a private file.
+
+    Args:
+        arguments: more of its flags.
+        module: what to run as it.
+        core: where.
+    """
     with tempfile.TemporaryDirectory(prefix="vastar-bench-") as folder:
         socket_path = str(Path(folder, "s"))
         log_path = Path(folder, "log")
-        flags = ("serve", "--socket", socket_path, "--log-format", "json")
+        flags = ("serve", "--socket", socket_path, "--log-format", "json", *arguments)
         with log_path.open("wb") as log:
-            process = _start("vastar_runtime", *flags, core=core, log=log.fileno())
+            process = _start(module, *flags, core=core, log=log.fileno())
         try:
             _first_line(process)
             yield Runtime(process.pid, socket_path)
@@ -180,6 +189,19 @@ def cpu_s(pid: int) -> float:
     stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
     fields = stat.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def family_cpu_s(pid: int) -> float:
+    """`cpu_s` of a process and of those below it that live: the workers of a supervisor."""
+    parents: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            fields = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            parents.setdefault(int(fields[1]), []).append(int(path.parent.name))
+    family = [pid]
+    for each in family:
+        family += parents.get(each, ())  # the list grows under way, one generation at a time
+    return sum(cpu_s(each) for each in family)
 
 
 def waited_s(pid: int) -> float:
