@@ -152,6 +152,10 @@ class Runtime:
         """The text for Prometheus."""
         return await self._scraper.render()
 
+    def longest_drain_s(self) -> float:
+        """How long calls and streams in flight get at most when it leaves."""
+        return max(self.config.server.drain_s, self.config.server.stream_drain_s)
+
     def reload(self) -> dict[str, Any]:
         """Take up the configuration anew, without dropping a call or what the policies know.
 

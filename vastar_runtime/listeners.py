@@ -89,6 +89,12 @@ class Listener:
     _lock: RuntimeLock | None = None
     _inode: tuple[int, int] | None = None
 
+    def leave(self) -> None:
+        """Stop listening, and say so where the lock is: what was accepted is still served."""
+        if self._lock is not None:
+            self._lock.tell_leaving()
+        self.socket.close()
+
     def close(self) -> None:
         """Stop listening and remove our own socket file, if it still is the one at the path."""
         self.socket.close()

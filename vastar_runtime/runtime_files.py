@@ -1,5 +1,8 @@
 """The files of a runtime on disk: its lock (with the pid) and what a dead one left behind.
 
+The second line of a lock says that its holder is leaving: it listens no more then, and whoever asks
+it to leave once more with a signal would cut its calls.
+
 The lock is an flock, because the kernel drops it with the process however that ends: a pid alone
 may be another program's by now. The file beside it is only where the lock lives and the pid is
 read. It stands in /tmp, so nothing in it is believed that another user may have written: opened
@@ -20,6 +23,7 @@ __all__ = [
     "RuntimeFileError",
     "RuntimeLock",
     "holder_of",
+    "is_leaving",
     "lock_path_of_port",
     "lock_path_of_socket",
     "open_own_file",
@@ -27,7 +31,8 @@ __all__ = [
 
 _LOCK_SUFFIX: Final = ".lock"
 _MODE: Final = 0o600
-_MAX_PID_BYTES: Final = 32
+_MAX_LOCK_BYTES: Final = 64
+_LEAVING: Final = b"leaving\n"
 _PID_WAIT_S: Final = 0.2
 _ASKER_WAIT_S: Final = 0.1
 _POLL_S: Final = 0.01
@@ -86,6 +91,11 @@ class RuntimeLock:
             os.close(fd)
         raise RuntimeFileError(f"{path}: keeps being replaced; find out by what")
 
+    def tell_leaving(self) -> None:
+        """Say in it that this process takes nothing more, and ends when its calls have."""
+        if self._fd >= 0:
+            os.pwrite(self._fd, _LEAVING, os.fstat(self._fd).st_size)
+
     def release(self) -> None:
         """Remove the file and let go. Removing comes first: so nobody waits on a nameless file."""
         if self._fd < 0:
@@ -119,6 +129,22 @@ def holder_of(path: str) -> int | None:
     finally:
         os.close(fd)
     return None
+
+
+def is_leaving(path: str) -> bool:
+    """Whether the holder of the lock at `path` said so; of no use without `holder_of`.
+
+    Raises:
+        RuntimeFileError: the file is not to be trusted.
+    """
+    try:
+        fd = open_own_file(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        return os.pread(fd, _MAX_LOCK_BYTES, 0).endswith(b"\n" + _LEAVING)
+    finally:
+        os.close(fd)
 
 
 def open_own_file(path: str, flags: int) -> int:
@@ -189,9 +215,9 @@ def _read_pid_patiently(fd: int) -> int | None:
     """The pid in a lock file; its holder writes it right after locking, so wait a moment for it."""
     deadline_s = time.monotonic() + _PID_WAIT_S
     while True:
-        text = os.pread(fd, _MAX_PID_BYTES, 0)
-        if text.endswith(b"\n") and text.strip().isdigit():
-            return int(text)
+        pid, end_of_line, _ = os.pread(fd, _MAX_LOCK_BYTES, 0).partition(b"\n")
+        if end_of_line and pid.isdigit():
+            return int(pid)
         if time.monotonic() > deadline_s:
             return None
         time.sleep(_POLL_S)

@@ -125,7 +125,7 @@ async def serve_listeners(
                     await runtime.state.drain_requested.wait()
                     accepting.cancel()
             for listener in listeners:
-                listener.socket.close()
+                listener.leave()
             await _drain(runtime, stop)
             nursery.cancel_scope.cancel()
     return stop.ending

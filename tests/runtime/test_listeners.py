@@ -23,6 +23,7 @@ from vastar_runtime.runtime_files import (
     AlreadyRunningError,
     RuntimeFileError,
     holder_of,
+    is_leaving,
     lock_path_of_port,
     lock_path_of_socket,
 )
@@ -245,6 +246,20 @@ def test_a_runtime_on_tcp_alone_leaves_its_pid(tmp_path: Path) -> None:
         open_tcp(listener.address, lock=True)
     close_listeners([listener])
     assert not Path(lock).exists()
+
+
+def test_one_that_leaves_says_so_and_keeps_its_lock(listener: Listener, path: str) -> None:
+    lock = lock_path_of_socket(path)
+    assert not is_leaving(lock)
+    listener.leave()
+    assert is_leaving(lock)
+    with socket.socket(socket.AF_UNIX) as caller, pytest.raises(ConnectionRefusedError):
+        caller.connect(path)
+    with pytest.raises(AlreadyRunningError, match=f"pid {os.getpid()}"):
+        open_unix(path)
+    unlocked = open_tcp(TcpAddress("127.0.0.1", 0))
+    unlocked.leave()
+    assert unlocked.socket.fileno() < 0
 
 
 def test_all_addresses_open_or_none(path: str) -> None:

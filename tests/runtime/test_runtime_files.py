@@ -13,6 +13,7 @@ from vastar_runtime.runtime_files import (
     RuntimeFileError,
     RuntimeLock,
     holder_of,
+    is_leaving,
     lock_path_of_port,
     lock_path_of_socket,
 )
@@ -32,6 +33,26 @@ def test_it_holds_the_pid_and_goes_when_released(path: str) -> None:
     lock.release()
     assert not Path(path).exists()
     assert holder_of(path) is None
+
+
+def test_it_says_when_its_holder_leaves(path: str) -> None:
+    assert not is_leaving(path)
+    lock = RuntimeLock.acquire(path, "unix:x")
+    assert not is_leaving(path)
+    lock.tell_leaving()
+    assert Path(path).read_text() == f"{os.getpid()}\nleaving\n"
+    assert is_leaving(path)
+    assert holder_of(path) == os.getpid()
+    with pytest.raises(AlreadyRunningError, match=rf"pid {os.getpid()}$"):
+        RuntimeLock.acquire(path, "unix:x")
+    lock.release()
+    lock.tell_leaving()
+    assert not Path(path).exists()
+    Path(path).write_text("1\nleaving\n")
+    Path(path).chmod(0o600)
+    lock = RuntimeLock.acquire(path, "unix:x")
+    assert not is_leaving(path)
+    lock.release()
 
 
 def test_a_second_taker_is_told_the_pid(path: str) -> None:

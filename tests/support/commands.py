@@ -98,10 +98,10 @@ class Caller:
         self._socket.settimeout(_END_S)
         self._socket.connect(socket_path)
 
-    def get(self, url: str) -> None:
+    def get(self, url: str, *, stream: bool = False) -> None:
         """Send a GET through connector `http`."""
         payload = b'{"url": "%b"}' % url.encode()
-        request = ExecuteRequest(1, "acme", "http", "request", payload=payload)
+        request = ExecuteRequest(1, "acme", "http", "request", payload=payload, stream=stream)
         self._socket.sendall(b"".join(self._connection.send(request)))
 
     def receive(self) -> object:

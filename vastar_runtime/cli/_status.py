@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from vastar_runtime.cli._target import holder_at, target_of
+from vastar_runtime.cli._target import holder_at, is_leaving_at, target_of
 from vastar_runtime.cli.control import (
     ControlClient,
     ControlError,
@@ -41,7 +41,8 @@ def status(options: argparse.Namespace) -> ExitCode:
         if options.json:
             print(msgspec.json.encode({"running": False, "pid": pid}).decode())
         elif pid is not None:
-            print(f"{error}, but pid {pid} holds its lock: it is starting, or finishing calls")
+            doing = "finishing calls before it stops" if is_leaving_at(address) else "starting"
+            print(f"{error}, but pid {pid} holds its lock: it is {doing}")
         else:
             print(f"{error}; start one with: python -m vastar_runtime start")
         return ExitCode.NOT_RUNNING

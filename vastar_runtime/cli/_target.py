@@ -11,9 +11,14 @@ from vastar_runtime.config import (
     load_config,
     parse_tcp_address,
 )
-from vastar_runtime.runtime_files import holder_of, lock_path_of_port, lock_path_of_socket
+from vastar_runtime.runtime_files import (
+    holder_of,
+    is_leaving,
+    lock_path_of_port,
+    lock_path_of_socket,
+)
 
-__all__ = ["holder_at", "load_from_options", "lock_path_of", "target_of"]
+__all__ = ["holder_at", "is_leaving_at", "load_from_options", "lock_path_of", "target_of"]
 
 
 def load_from_options(options: argparse.Namespace) -> LoadedConfig:
@@ -74,3 +79,12 @@ def holder_at(address: Address) -> int | None:
         RuntimeFileError: the lock cannot be trusted.
     """
     return holder_of(lock_path_of(address))
+
+
+def is_leaving_at(address: Address) -> bool:
+    """Whether that runtime takes no more calls and only finishes those it has.
+
+    Raises:
+        RuntimeFileError: the lock cannot be trusted.
+    """
+    return is_leaving(lock_path_of(address))

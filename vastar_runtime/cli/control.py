@@ -67,14 +67,16 @@ class ControlClient:
         """The process that listens, as the kernel says; None over TCP."""
         return self._line.peer
 
-    def health(self) -> HealthResponse:
-        """Ask how it is.
+    def health(self, timeout_s: float | None = None) -> HealthResponse:
+        """Ask how it is; `timeout_s` where the connection's own is too long.
 
         Raises:
             ControlError: no answer.
         """
         self._line.put(HealthCheck())
-        return self._line.receive(HealthResponse, self._timeout_s)
+        return self._line.receive(
+            HealthResponse, self._timeout_s if timeout_s is None else timeout_s
+        )
 
     def call(self, operation: str, argument: Mapping[str, object] | None = None) -> dict[str, Any]:
         """Run an operation of the connector `vastar`; its JSON answer.

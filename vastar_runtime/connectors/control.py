@@ -42,6 +42,9 @@ class Controlled(Protocol):
     async def metrics(self) -> bytes:
         """The text for Prometheus."""
 
+    def longest_drain_s(self) -> float:
+        """How long calls and streams in flight get at most when it leaves."""
+
     def reload(self) -> Mapping[str, Any]:
         """Take up the configuration anew; what changed. Raises ConfigError, then nothing."""
 
@@ -124,7 +127,12 @@ class ControlConnector:
 
     async def _drain(self, _call: Call) -> Outcome:
         self._state.drain_requested.set()
-        return Reply(msgspec.json.encode({"pid": os.getpid(), "draining": True}))
+        told = {
+            "pid": os.getpid(),
+            "draining": True,
+            "drain_s": self._controlled.longest_drain_s(),
+        }
+        return Reply(msgspec.json.encode(told))
 
 
 def _options(call: Call) -> _Options:

@@ -92,7 +92,10 @@ def test_one_that_takes_no_calls_but_holds_its_lock(
     path = str(tmp_path / "r.sock")
     lock = RuntimeLock.acquire(path + ".lock", "x")
     assert main(["status", "--socket", path]) == 3
-    assert f"pid {os.getpid()} holds its lock" in capsys.readouterr().out
+    assert f"pid {os.getpid()} holds its lock: it is starting" in capsys.readouterr().out
+    lock.tell_leaving()
+    assert main(["status", "--socket", path]) == 3
+    assert "it is finishing calls before it stops" in capsys.readouterr().out
     lock.release()
 
 

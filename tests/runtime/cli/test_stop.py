@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -10,8 +11,16 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Caller, fake_runtime, serving, silent_upstream
-from vastar_client.wire import ErrorClass, ExecuteResponse, Message
+from vastar_client.wire import (
+    ErrorClass,
+    ExecuteResponse,
+    Message,
+    StreamChunk,
+    StreamEnd,
+    StreamStart,
+)
 from vastar_runtime.cli import main
+from vastar_runtime.cli._stop import Waiting
 from vastar_runtime.runtime_files import lock_path_of_port
 
 pytestmark = pytest.mark.slow
@@ -46,11 +55,74 @@ def test_it_says_when_calls_keep_the_runtime_and_now_cuts_them(
         wait_taken()
         assert main(["stop", "--socket", path, "--timeout-s", "0.3"]) == 5
         assert "stop --now" in capsys.readouterr().err
+        # Asked again it waits again: another signal would cut the call.
+        assert main(["stop", "--socket", path, "--timeout-s", "1.2"]) == 5
+        assert f"unix:{path}: finishing calls, 1 s of at most 2 s\n" in capsys.readouterr().err
         assert process.poll() is None
         assert main(["stop", "--socket", path, "--now"]) == 0
         assert process.wait(10) == 6
         caller.close()
     assert list(Path(path).parent.iterdir()) == []
+
+
+def test_it_waits_as_long_as_the_runtime_gives_its_streams(
+    path: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = tmp_path / "other.toml"
+    config.write_text("[server]\ndrain_s = 0.5\nstream_drain_s = 77\n")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        serving("--socket", path, "--config", str(config)) as process,
+    ):
+        server.settimeout(20)
+        caller = Caller(path)
+        caller.get(f"http://127.0.0.1:{server.getsockname()[1]}/", stream=True)
+        upstream, _ = server.accept()
+        upstream.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab")
+        assert isinstance(caller.receive(), StreamStart)
+        assert isinstance(caller.receive(), StreamChunk)
+        tell = Waiting.tell
+
+        def tell_and_end(self: Waiting, now_s: float, calls: int | None) -> None:
+            tell(self, now_s, calls)
+            upstream.sendall(b"cd")
+
+        monkeypatch.setattr(Waiting, "tell", tell_and_end)
+        assert main(["stop", "--socket", path]) == 0
+        assert process.wait(10) == 0
+        assert isinstance(caller.receive(), StreamChunk)
+        end = caller.receive()
+        assert isinstance(end, StreamEnd)
+        assert (end.error_class, end.total_bytes) == (ErrorClass.SUCCESS, 4)
+        caller.close()
+        upstream.close()
+    told = capsys.readouterr()
+    assert told.err == f"unix:{path}: finishing 1 call, 1 s of at most 87 s\n"
+    assert told.out == f"stopped: unix:{path}\n"
+
+
+def test_on_a_terminal_the_line_is_drawn_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    waiting = Waiting("x", 100.0, 610.0, is_terminal=True)
+    assert [waiting.is_due(now_s) for now_s in (100.9, 101.0)] == [False, True]
+    waiting.tell(101.0, 12)
+    assert [waiting.is_due(now_s) for now_s in (101.9, 102.0)] == [False, True]
+    waiting.tell(102.5, 1)
+    waiting.over()
+    assert waiting.left_s(102.5) == 607.5
+    first, second = "x: finishing 12 calls, 1 s of at most 610 s", "x: finishing 1 call, 2 s of at"
+    assert capsys.readouterr().err == f"\r{first}\r{second} most 610 s  \n"
+
+
+def test_elsewhere_there_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    waiting = Waiting("x", 100.0, 30.5, is_terminal=False)
+    assert waiting.is_due(101.0)
+    waiting.tell(101.0, None)
+    assert [waiting.is_due(now_s) for now_s in (160.9, 161.0)] == [False, True]
+    waiting.over()
+    assert capsys.readouterr().err == "x: finishing calls, 1 s of at most 31 s\n"
 
 
 def test_now_without_asking_first(path: str) -> None:

@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from vastar_runtime.cli._target import holder_at, load_from_options, lock_path_of, target_of
+from vastar_runtime.cli._target import (
+    holder_at,
+    is_leaving_at,
+    load_from_options,
+    lock_path_of,
+    target_of,
+)
 from vastar_runtime.config import DEFAULT_SOCKET_PATH, ConfigError, TcpAddress, UnixAddress
+from vastar_runtime.runtime_files import RuntimeLock
 
 
 @pytest.fixture(autouse=True)
@@ -44,3 +51,8 @@ def test_each_address_has_its_lock(tmp_path: Path) -> None:
     assert lock_path_of(address) == str(tmp_path / "x.lock")
     assert lock_path_of(TcpAddress("127.0.0.1", 7)).endswith("tcp-7.lock")
     assert holder_at(address) is None
+    assert not is_leaving_at(address)
+    lock = RuntimeLock.acquire(lock_path_of(address), "x")
+    lock.tell_leaving()
+    assert is_leaving_at(address)
+    lock.release()

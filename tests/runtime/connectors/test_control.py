@@ -42,6 +42,9 @@ class Told:
         await trio.lowlevel.checkpoint()
         return b"vastar_up 1\n"
 
+    def longest_drain_s(self) -> float:
+        return 600.0
+
     def reload(self) -> dict[str, Any]:
         self.reloads += 1
         if self.fault is not None:
@@ -139,6 +142,7 @@ async def test_drain_asks_the_server_to_leave(autojump_clock):
     assert msgspec.json.decode(outcome.payload) == {  # type: ignore[arg-type]
         "pid": os.getpid(),
         "draining": True,
+        "drain_s": 600.0,
     }
     assert state.drain_requested.is_set()
 
