@@ -64,6 +64,7 @@ ROOMS = (
             "vastar_client._outgoing",
             "vastar_client._session",
             "vastar_client._streams",
+            "vastar_client._trio_stream",
             "vastar_client._uploads",
         ),
         "a connection over its whole life, and the exchanges on it",
@@ -94,6 +95,7 @@ ROOMS = (
             "vastar_client.blocking_events",
             "vastar_client.blocking_streaming",
             "vastar_client._loop_thread",
+            "vastar_client._thread_calls",
         ),
         "plain calls over one loop thread",
     ),
@@ -114,6 +116,7 @@ ROOMS = (
         (
             "vastar_runtime._version",
             "vastar_runtime.config",
+            "vastar_runtime.late_modules",
             "vastar_runtime.listeners",
             "vastar_runtime.log_sink",
             "vastar_runtime.logs",

@@ -24,6 +24,7 @@ from vastar_runtime.config import (
     render,
     render_for,
 )
+from vastar_runtime.late_modules import late_modules
 from vastar_runtime.runtime_files import AlreadyRunningError, RuntimeFileError
 
 __all__ = ["main"]
@@ -97,7 +98,8 @@ def _fail(message: str, code: ExitCode) -> int:
 
 def _serve(options: argparse.Namespace) -> ExitCode:
     config = load_from_options(options).config
-    from vastar_runtime import logs, server  # noqa: PLC0415 - the event loop is for serve alone
+    with late_modules():
+        from vastar_runtime import logs, server  # noqa: PLC0415 - the event loop is for serve alone
 
     logs.configure(config.log.level, config.log.format)
     ending = server.run(config, load=lambda: load_from_options(options).config)

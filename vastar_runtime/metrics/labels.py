@@ -5,7 +5,7 @@ refuses a text that has a series twice: so a value that has to be cut or cleaned
 the whole.
 """
 
-from hashlib import blake2s
+import hashlib
 from typing import Final
 
 __all__ = ["MAX_LABEL_CHARS", "OTHER", "fit"]
@@ -22,6 +22,7 @@ def fit(value: str) -> str:
     """`value` itself where it is short and printable, else a shorter one that stands for it."""
     if len(value) <= MAX_LABEL_CHARS and value.isprintable():
         return value
-    mark = blake2s(value.encode("utf-8", "surrogatepass"), digest_size=_HASH_BYTES).hexdigest()
+    whole = value.encode("utf-8", "surrogatepass")
+    mark = hashlib.blake2s(whole, digest_size=_HASH_BYTES).hexdigest()
     kept = value[: MAX_LABEL_CHARS - len(mark) - 1]
     return f"{''.join(char if char.isprintable() else '?' for char in kept)}~{mark}"

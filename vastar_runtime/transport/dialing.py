@@ -182,7 +182,7 @@ class Dialer:
         progress.tls_us = _since_us(started_s)
         return channel
 
-    def _context(self, tls: TlsSettings) -> ssl.SSLContext:
+    def _context(self, tls: TlsSettings) -> "ssl.SSLContext":
         try:
             return self._contexts.get(tls)
         except OSError as error:  # of our own files

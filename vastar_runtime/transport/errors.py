@@ -11,9 +11,10 @@ people, and may change.
 import errno
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any
+from typing import Any, TypeGuard
 
 import trio
 
@@ -183,7 +184,7 @@ def fault_kind(error: BaseException, phase: Phase) -> FaultKind:
         return FaultKind.GARBLED
     if isinstance(error, LocalFault | trio.ClosedResourceError | UnicodeError):
         return FaultKind.LOCAL
-    if isinstance(error, ssl.SSLError):
+    if _is_of_tls(error):
         words = getattr(error, "reason", None) or ""
         if isinstance(error, ssl.SSLCertVerificationError) or words.endswith(_UNTRUSTED_REASONS):
             return FaultKind.UNTRUSTED
@@ -218,10 +219,17 @@ _NOT_FOUND = {
 
 def reason(error: BaseException) -> str:
     """Short words for why `error` happened; the type's name where nothing better is known."""
+    if _is_of_tls(error):
+        return _tls_reason(error)
     for kind, words in _WORDS:
         if isinstance(error, kind):
             return words(error)
     return type(error).__name__
+
+
+def _is_of_tls(error: BaseException) -> TypeGuard["ssl.SSLError"]:
+    """Whether TLS raised it. Where TLS is not loaded it did not, and is not loaded to say so."""
+    return "ssl" in sys.modules and isinstance(error, ssl.SSLError)
 
 
 def _broken_reason(error: BaseException) -> str:
@@ -240,7 +248,7 @@ def _lookup_reason(error: socket.gaierror) -> str:
     return f"name lookup failed: {(error.strerror or 'unknown').lower()}"
 
 
-def _tls_reason(error: ssl.SSLError) -> str:
+def _tls_reason(error: "ssl.SSLError") -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {getattr(error, 'verify_message', 'unknown')}"
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
@@ -257,7 +265,6 @@ _WORDS: list[tuple[type[BaseException], Callable[[Any], str]]] = [
     (trio.ClosedResourceError, lambda _: "the transport was closed"),
     (InvalidResponse, str),
     (LocalFault, str),
-    (ssl.SSLError, _tls_reason),
     (socket.gaierror, _lookup_reason),
     (UnicodeError, lambda _: "not a valid host name"),  # Python's IDNA, of a bad label
     (OSError, _system_reason),

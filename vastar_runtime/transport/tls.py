@@ -14,7 +14,8 @@ from vastar_runtime.transport.tls_channel import TlsChannel
 __all__ = ["TlsContexts", "start_tls"]
 
 
-_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_VERSIONS = {"1.2": "TLSv1_2", "1.3": "TLSv1_3"}
+"""Names of `ssl.TLSVersion`, which is loaded with the first context."""
 
 
 class TlsContexts:
@@ -23,7 +24,7 @@ class TlsContexts:
     def __init__(self) -> None:
         self._made: dict[TlsSettings, ssl.SSLContext] = {}
 
-    def get(self, settings: TlsSettings) -> ssl.SSLContext:
+    def get(self, settings: TlsSettings) -> "ssl.SSLContext":
         """The context for these settings; blocks some 20 ms the first time.
 
         Raises:
@@ -35,11 +36,11 @@ class TlsContexts:
         return context
 
 
-def _make(settings: TlsSettings) -> ssl.SSLContext:
+def _make(settings: TlsSettings) -> "ssl.SSLContext":
     context = ssl.create_default_context(cafile=settings.ca_file)
     if settings.ca_file is not None and settings.system_trust:
         context.load_default_certs()
-    context.minimum_version = _VERSIONS[settings.min_version]
+    context.minimum_version = ssl.TLSVersion[_VERSIONS[settings.min_version]]
     context.set_alpn_protocols(["http/1.1"])
     if settings.certificate_file is not None:
         context.load_cert_chain(
@@ -55,7 +56,7 @@ def _password(settings: TlsSettings) -> bytes:
     return Path(settings.key_password_file).read_bytes().partition(b"\n")[0].rstrip(b"\r")
 
 
-async def start_tls(channel: Channel, context: ssl.SSLContext, host: str) -> Channel:
+async def start_tls(channel: Channel, context: "ssl.SSLContext", host: str) -> Channel:
     """Shake hands over `channel` and return the channel inside. A failure leaves closing to you.
 
     Args:

@@ -46,7 +46,7 @@ class TlsChannel:
         "_unsent",
     )
 
-    def __init__(self, channel: Channel, context: ssl.SSLContext, host: str) -> None:
+    def __init__(self, channel: Channel, context: "ssl.SSLContext", host: str) -> None:
         self._channel = channel
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -192,5 +192,5 @@ class TlsChannel:
         self._channel.abort()
 
 
-def _broken(error: ssl.SSLError) -> trio.BrokenResourceError:
+def _broken(error: "ssl.SSLError") -> trio.BrokenResourceError:
     return trio.BrokenResourceError(str(error))

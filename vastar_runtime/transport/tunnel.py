@@ -119,7 +119,7 @@ def _stream_over(channel: Channel) -> "httpcore.AsyncNetworkStream":
 
         async def start_tls(
             self,
-            ssl_context: ssl.SSLContext,
+            ssl_context: "ssl.SSLContext",
             server_hostname: str | None = None,
             timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
         ) -> httpcore.AsyncNetworkStream:
