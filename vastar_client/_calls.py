@@ -20,7 +20,7 @@ from vastar_client.request import HTTPRequest
 from vastar_client.wire import Buffer, ExecuteRequest, PayloadFormat
 from vastar_client.wire.limits import MAX_REQUEST_FRAME_BYTES
 
-__all__ = ["CallMaker", "Outgoing"]
+__all__ = ["CallMaker", "Outgoing", "has_short_body"]
 
 _MAX_BODY_BYTES: Final = MAX_REQUEST_FRAME_BYTES - 1_048_576
 """Longest body inside a message: what is left of the frame holds the URL and the headers."""
@@ -98,6 +98,35 @@ class CallMaker:
         )
         return Outgoing(message, None if timeout_ms is None else timeout_ms / 1000, source)
 
+    def json_call(
+        self,
+        connector: str,
+        operation: str,
+        payload: object,
+        *,
+        timeout_ms: int | None,
+        tenant_id: str | None,
+        workspace_id: str | None,
+        trace_id: str | None,
+        idempotency_key: str | None,
+    ) -> Outgoing:
+        """One call with a JSON payload: bytes or text as they are, anything else written as JSON.
+
+        Raises:
+            TypeError, ValueError: as `call`, and for a payload that JSON cannot say.
+        """
+        return self.call(
+            connector,
+            operation,
+            _payload.payload_bytes({} if payload is None else payload),
+            PayloadFormat.JSON,
+            timeout_ms=timeout_ms,
+            tenant_id=tenant_id,
+            workspace_id=workspace_id,
+            trace_id=trace_id,
+            idempotency_key=idempotency_key,
+        )
+
     def http(self, request: HTTPRequest, *, stream: bool = False) -> Outgoing:
         """One HTTP call.
 
@@ -135,10 +164,15 @@ class CallMaker:
         )
 
 
+def has_short_body(request: HTTPRequest) -> bool:
+    """Whether the body of `request` surely travels inside its message. What is no request has."""
+    body = getattr(request, "body", None)
+    return body is None or (isinstance(body, bytes | str) and len(body) <= _SURELY_FITS)
+
+
 def _split(request: HTTPRequest, *, native: bool) -> tuple[HTTPRequest, Source | None]:
     """`request` without the body that goes behind it, and the source of that; or as it is."""
-    whole = request.body
-    if whole is None or (isinstance(whole, bytes | str) and len(whole) <= _SURELY_FITS):
+    if has_short_body(request):
         return request, None
     streamed = request.streamed_body()
     source: Source

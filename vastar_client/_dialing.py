@@ -1,10 +1,12 @@
 """Opening the byte stream to a runtime, with errors that say what to run."""
 
 import errno
+import socket
+import sys
 from typing import Final
 
 import anyio
-from anyio.abc import ByteStream
+from anyio.abc import ByteStream, SocketAttribute
 
 from vastar_client.config import RuntimeConfig, TcpAddress, UnixAddress
 from vastar_client.errors import RuntimeUnavailable
@@ -26,12 +28,23 @@ async def dial(config: RuntimeConfig) -> ByteStream:
     try:
         with anyio.fail_after(config.connect_timeout_ms / _MS_PER_S):
             if isinstance(address, UnixAddress):
-                return await anyio.connect_unix(address.path)
-            return await anyio.connect_tcp(address.host, address.port)
+                return _direct(await anyio.connect_unix(address.path))
+            return _direct(await anyio.connect_tcp(address.host, address.port))
     except TimeoutError:
         raise unavailable(address, f"no answer within {config.connect_timeout_ms} ms") from None
     except OSError as error:
         raise unavailable(address, _reason(error)) from error
+
+
+def _direct(stream: ByteStream) -> ByteStream:
+    """`stream`, or a quicker way to its socket where it runs on Trio."""
+    trio = sys.modules.get("trio")
+    raw = stream.extra(SocketAttribute.raw_socket, None)  # noqa: S610  # not Django's
+    if trio is None or not trio.lowlevel.in_trio_task() or not isinstance(raw, socket.socket):
+        return stream
+    from vastar_client._trio_stream import TrioStream  # noqa: PLC0415  # it brings Trio
+
+    return TrioStream(stream, raw)
 
 
 def unavailable(address: UnixAddress | TcpAddress | str, reason: str) -> RuntimeUnavailable:

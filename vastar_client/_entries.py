@@ -1,9 +1,10 @@
 """What a session keeps of each call under way: where its answer is put, what may still come.
 
 Shape: an entry is written by the session, read by one caller, and does no I/O. `Entry` waits for
-one answer. `StreamEntry` takes the frames of a stream in their one legal order, holds at most one
-window of data, and wakes its caller for each; what is out of order is the runtime's fault and costs
-the connection, since nothing that follows can be trusted.
+one answer, in a task; the blocking client has an entry of its own for a thread that waits
+(`_thread_calls`), and both are `UnaryEntry`s. `StreamEntry` takes the frames of a stream in their
+one legal order, holds at most one window of data, and wakes its caller for each; what is out of
+order is the runtime's fault and costs the connection, since nothing that follows can be trusted.
 """
 
 from collections import deque
@@ -27,11 +28,11 @@ from vastar_client.wire import (
 from vastar_client.wire.limits import INITIAL_STREAM_WINDOW_BYTES
 from vastar_client.wire.windows import GROWN_STREAM_WINDOW_BYTES, ReceiveWindow
 
-__all__ = ["Entry", "StreamEntry"]
+__all__ = ["Entry", "StreamEntry", "UnaryEntry"]
 
 
-class Entry:
-    """A message on its way and the place where its answer is put.
+class UnaryEntry:
+    """A message on its way and the place where its answer is put. Its caller is told by `wake`.
 
     Attributes:
         upload: what brings its body, when the message has none.
@@ -40,12 +41,11 @@ class Entry:
             caller's own body raised.
     """
 
-    __slots__ = ("answer", "done", "error", "message", "upload", "written")
+    __slots__ = ("answer", "error", "message", "upload", "written")
 
     def __init__(self, message: ExecuteRequest | HealthCheck, upload: Upload | None = None) -> None:
         self.message = message
         self.upload = upload
-        self.done = anyio.Event()
         self.answer: ExecuteResponse | HealthResponse | None = None
         self.error: Exception | None = None
         self.written = False
@@ -63,16 +63,38 @@ class Entry:
     def finish(self, answer: ExecuteResponse | HealthResponse) -> None:
         """Wake the caller with an answer."""
         self.answer = answer
-        self.done.set()
+        self.wake()
 
     def fail(self, error: Exception) -> None:
         """Wake the caller with an error."""
         self.error = error
-        self.done.set()
+        self.wake()
 
     def lose(self, reason: str) -> None:
         """The connection ended."""
         self.fail(ConnectionClosed(reason, None, self.request_id, disposition=self.disposition))
+
+    def wake(self) -> None:
+        """There is an answer or an error; may be called again."""
+        raise NotImplementedError
+
+
+class Entry(UnaryEntry):
+    """One that a task waits for.
+
+    Attributes:
+        done: set once there is an answer or an error.
+    """
+
+    __slots__ = ("done",)
+
+    def __init__(self, message: ExecuteRequest | HealthCheck, upload: Upload | None = None) -> None:
+        super().__init__(message, upload)
+        self.done = anyio.Event()
+
+    def wake(self) -> None:
+        """Let the task go on."""
+        self.done.set()
 
 
 class StreamEntry:

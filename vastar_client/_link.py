@@ -24,6 +24,7 @@ import anyio
 from anyio.abc import ByteStream
 
 from vastar_client._bodies import Source
+from vastar_client._entries import UnaryEntry
 from vastar_client._outgoing import AnyEntry
 from vastar_client._session import Session
 from vastar_client._streams import GRACE_S, LiveStream
@@ -44,7 +45,7 @@ from vastar_client.wire import (
 )
 from vastar_client.wire.limits import MAX_IN_FLIGHT_REQUESTS
 
-__all__ = ["Dial", "Link"]
+__all__ = ["Dial", "Link", "stuck"]
 
 _BACKOFF_BASE_S: Final = 0.05
 _BACKOFF_CAP_S: Final = 2.0
@@ -156,6 +157,22 @@ class Link:
         if upload is not None:
             self._tasks.start_soon(upload.feed, lambda: session.offer(entry), entry.fail)
 
+    def begin(self, entry: UnaryEntry) -> Session | None:
+        """Line `entry`, a call, up on the connection, where that takes no waiting.
+
+        Returns:
+            The connection, whose `push` sends it; None where there is none, or no slot.
+        """
+        session = self._session
+        if session is None or session.closed or not self._is_open:
+            return None
+        try:
+            self._slots.acquire_nowait()
+        except anyio.WouldBlock:
+            return None
+        session.line_up(entry)
+        return session
+
     async def exchange(
         self,
         message: ExecuteRequest | HealthCheck,
@@ -196,13 +213,7 @@ class Link:
             raise entry.error
         if entry.answer is not None:
             return entry.answer
-        raise CallTimeout(
-            f"no answer from the runtime within {timeout_s + GRACE_S:g} s, not even that the "
-            "deadline has passed: it may be stuck",
-            None,
-            _id_of(message),
-            disposition=entry.disposition,
-        )
+        raise stuck(entry, timeout_s)
 
     async def open_stream(
         self,
@@ -257,6 +268,17 @@ class Link:
             _id_of(message),
             disposition=Disposition.NOT_SENT,
         )
+
+
+def stuck(entry: UnaryEntry, timeout_s: float) -> CallTimeout:
+    """The error for a call that the runtime has not answered within `timeout_s` and the grace."""
+    return CallTimeout(
+        f"no answer from the runtime within {timeout_s + GRACE_S:g} s, not even that the "
+        "deadline has passed: it may be stuck",
+        None,
+        entry.request_id,
+        disposition=entry.disposition,
+    )
 
 
 def _closed() -> ConnectionClosed:

@@ -6,7 +6,14 @@ of its own: a call is a child task with its own cancel scope, never one of Trio'
 
 Calls come in through a deque and one idempotent `run_sync_soon`: threads that submit together
 share one wake-up, which doubles the throughput of 16 threads over `trio.from_thread.run`. The
-result comes back through a plain lock, which a KeyboardInterrupt can interrupt.
+result comes back through a plain lock, which a KeyboardInterrupt can interrupt. Whatever is
+submitted begins in one go, and what that wants written is written once, behind the last of it. A
+`Job` runs as a task of its own; a unary call needs none (`_thread_calls`).
+
+A thread that finds a wake-up under way asks for none, which saves it a system call, and everybody a
+fight for the interpreter. No flag could say that safely, since a signal handler may come between
+any two steps and make calls itself: instead, the emptyings of the deque are counted, and a thread
+notes for which of them it has *completed* a wake-up.
 
 Forks. A child has the memory of this thread but not the thread. So it forgets the thread (the dead
 one's objects are kept, never collected: running their `finally` blocks in the child would touch the
@@ -19,7 +26,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import anyio
 import trio
@@ -28,9 +35,26 @@ from anyio.abc import ByteStream, SocketAttribute
 from vastar_client.errors import ConnectionClosed, WrongThreadError
 from vastar_client.wire.enums import Disposition
 
-__all__ = ["Job", "LoopThread", "current_loop", "refuse_loop_thread"]
+__all__ = ["Job", "LoopThread", "Pushed", "Submitted", "current_loop", "lost", "refuse_loop_thread"]
 
 _T = TypeVar("_T")
+
+
+class Pushed(Protocol):
+    """A connection on which something was lined up."""
+
+    def push(self) -> None:
+        """Send it."""
+
+
+class Submitted(Protocol):
+    """What a thread leaves with the loop thread and waits for."""
+
+    def begin(self) -> Pushed | None:
+        """Begin it, in the loop thread; what is to be pushed once all others have begun."""
+
+    def settle(self, error: Exception) -> None:
+        """Let the waiting thread go with an error, if it still waits."""
 
 
 class Job(Generic[_T]):
@@ -48,9 +72,20 @@ class Job(Generic[_T]):
         self._result: Any = None
         self._error: BaseException | None = None
 
+    def begin(self) -> None:
+        """Start its task."""
+        self._loop.under_way.add(self)
+        self._loop.start_soon(self._run)
+
+    async def _run(self) -> None:
+        try:
+            await self.run()
+        finally:
+            self._loop.under_way.discard(self)
+
     async def run(self) -> None:
         """Run it, in the loop thread. Only Trio's own Cancelled leaves it."""
-        error: BaseException | None = _lost()  # what a cancellation leaves behind
+        error: BaseException | None = lost()  # what a cancellation leaves behind
         try:
             with trio.CancelScope() as self._scope:
                 if self._cancelled:
@@ -103,8 +138,10 @@ class LoopThread:
     def __init__(self) -> None:
         self.pid: Final = os.getpid()
         self.sockets: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._submitted: deque[Job[Any]] = deque()
-        self._jobs: set[Job[Any]] = set()
+        self.under_way: set[Submitted] = set()
+        self._submitted: deque[Submitted] = deque()
+        self._emptied = 0
+        self._woken_for = -1
         self._started = threading.Event()
         self._token: trio.lowlevel.TrioToken | None = None
         self._thread = threading.Thread(target=self._run, name="vastar-client", daemon=True)
@@ -127,8 +164,8 @@ class LoopThread:
         finally:
             self._token = None
             self._started.set()
-            for job in (*self._jobs, *self._submitted):
-                job.settle(_lost())
+            for submitted in (*self.under_way, *self._submitted):
+                submitted.settle(lost())
 
     async def _main(self) -> None:
         async with trio.open_nursery() as self._nursery:
@@ -144,10 +181,23 @@ class LoopThread:
             ConnectionClosed: the loop is dead.
         """
         job = Job(self, function)
-        self._submitted.append(job)
-        if not self.call_soon(self._start_submitted):
-            raise _lost()
+        self.post(job)
         return job
+
+    def post(self, submitted: Submitted) -> None:
+        """Have `submitted` begun; from any thread.
+
+        Raises:
+            ConnectionClosed: the loop is dead.
+        """
+        self._submitted.append(submitted)
+        emptied = self._emptied
+        # Behind the append: a loop that dies now settles what it finds in the deque.
+        if self._woken_for == emptied and self._token is not None:
+            return
+        if not self.call_soon(self._begin_submitted):
+            raise lost()
+        self._woken_for = emptied
 
     def call_soon(self, function: Callable[[], object]) -> bool:
         """Have `function` called in the loop thread, once for any number of calls before it.
@@ -164,17 +214,19 @@ class LoopThread:
             return False
         return True
 
-    def _start_submitted(self) -> None:
+    def _begin_submitted(self) -> None:
+        self._emptied += 1  # before anything is taken: who submits from now on wakes it again
+        pushed: set[Pushed] = set()
         while self._submitted:
-            job = self._submitted.popleft()
-            self._jobs.add(job)
-            self._nursery.start_soon(self._run_job, job)
+            to_push = self._submitted.popleft().begin()
+            if to_push is not None:
+                pushed.add(to_push)
+        for connection in pushed:
+            connection.push()
 
-    async def _run_job(self, job: Job[Any]) -> None:
-        try:
-            await job.run()
-        finally:
-            self._jobs.discard(job)
+    def start_soon(self, function: Callable[[], Awaitable[object]]) -> None:
+        """Run `function` as a task of its own; from the loop thread."""
+        self._nursery.start_soon(function)
 
     def remember(self, stream: ByteStream) -> None:
         """Note the socket of `stream`, so that a forked child can close its copy."""
@@ -183,7 +235,8 @@ class LoopThread:
             self.sockets.add(raw)
 
 
-def _lost() -> ConnectionClosed:
+def lost() -> ConnectionClosed:
+    """What a call ends with that was cancelled, or whose loop has died."""
     return ConnectionClosed(
         "the call was cancelled, or the background thread of the client has ended",
         disposition=Disposition.UNKNOWN,

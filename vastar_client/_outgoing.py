@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 import anyio
 
-from vastar_client._entries import Entry, StreamEntry
+from vastar_client._entries import StreamEntry, UnaryEntry
 from vastar_client.wire import Buffer, Cancel, Connection, CreditUpdate, LocalProtocolError
 from vastar_client.wire.limits import INITIAL_CONNECTION_WINDOW_BYTES
 from vastar_client.wire.windows import SendWindow
@@ -24,7 +24,7 @@ __all__ = ["AnyEntry", "Outgoing"]
 _BATCH_BYTES: Final = 65_536
 """Frames are gathered into one write up to about this size; a longer buffer goes out uncopied."""
 
-AnyEntry: TypeAlias = Entry | StreamEntry
+AnyEntry: TypeAlias = UnaryEntry | StreamEntry
 
 
 class Outgoing:
@@ -52,6 +52,14 @@ class Outgoing:
     def put(self, entry: AnyEntry) -> None:
         """Send the message of `entry` in its turn, and then what its upload has."""
         self._messages.append(entry)
+        self._wake.set()
+
+    def line_up(self, entry: AnyEntry) -> None:
+        """As `put`, but whoever does it has the lines sent: by `gather`, or by `wake`."""
+        self._messages.append(entry)
+
+    def wake(self) -> None:
+        """Have the writer look."""
         self._wake.set()
 
     def put_first(self, control: Cancel | CreditUpdate) -> None:

@@ -21,6 +21,7 @@ from vastar_client.wire import (
     Disposition,
     ErrorClass,
     ExecuteResponse,
+    HealthResponse,
     HttpRequest,
     LocalProtocolError,
     PayloadFormat,
@@ -36,6 +37,7 @@ __all__ = [
     "http_response",
     "payload_bytes",
     "payload_view",
+    "succeeded",
     "unsendable",
 ]
 
@@ -204,3 +206,16 @@ def error_of(answer: ExecuteResponse | StreamEnd) -> ConnectorException | None:
         queued_us=answer.queued_us,
         backoff_us=answer.backoff_us,
     )
+
+
+def succeeded(answer: ExecuteResponse | HealthResponse) -> ExecuteResponse:
+    """The answer to a call, when it is a success.
+
+    Raises:
+        ConnectorException: it is none.
+    """
+    assert isinstance(answer, ExecuteResponse), "a call is answered by no other message"
+    error = error_of(answer)
+    if error is not None:
+        raise error
+    return answer

@@ -3,8 +3,10 @@
 Shape: a call never touches the socket. It leaves its message in `submit` and waits for the
 entry it got back; only the writer encodes and sends, so a cancelled caller cannot cut a frame in
 half (a cancelled send leaves bytes at the peer that nobody counts). Frames that are ready together
-leave in one write. Whatever ends the connection ends it for every entry at once, each with the
-disposition that its own frame had reached.
+leave in one write. Calls of threads come many at once and are written by `push`, which sends what
+the socket takes and leaves the rest to the writer: a step of the writer's task is saved for each
+batch. The two never write at the same time. Whatever ends the connection ends it for every entry at
+once, each with the disposition that its own frame had reached.
 
 The reader never waits for a caller: a stream holds at most one window of data, and a caller that
 does not read it gets no more, while the others go on. Credit of the connection is given back as
@@ -20,13 +22,14 @@ from typing import Any, Final, TypeVar
 import anyio
 from anyio.abc import ByteStream
 
-from vastar_client._entries import Entry, StreamEntry
+from vastar_client._entries import Entry, StreamEntry, UnaryEntry
 from vastar_client._outgoing import AnyEntry, Outgoing
 from vastar_client._uploads import Upload
 from vastar_client.errors import ConnectorException
 from vastar_client.wire import (
     END_OF_STREAM,
     NEED_DATA,
+    Buffer,
     Cancel,
     Connection,
     CreditUpdate,
@@ -59,7 +62,7 @@ _LAST_WORDS_S: Final = 1.0
 """How long the reader may go on after a failed write."""
 
 
-_C = TypeVar("_C", Entry, StreamEntry)
+_C = TypeVar("_C", Entry, UnaryEntry, StreamEntry)
 
 
 class Session:
@@ -81,8 +84,11 @@ class Session:
         self._on_call_over = on_call_over
         self._pending: dict[int, AnyEntry] = {}
         self._late: set[int] = set()
-        self._health: deque[Entry] = deque()
+        self._health: deque[UnaryEntry] = deque()
         self._outgoing = Outgoing(self._connection, self._refuse)
+        self._try_send: Callable[[Buffer], int] | None = getattr(stream, "try_send", None)
+        self._is_writing = False
+        self._unsent: list[Buffer] = []
         self._window = ReceiveWindow(INITIAL_CONNECTION_WINDOW_BYTES)
         self._complaint: str | None = None
         self._reason = "the client was closed"
@@ -97,14 +103,39 @@ class Session:
         return self._submit(StreamEntry(message, upload))
 
     def _submit(self, entry: _C) -> _C:
+        self._note(entry)
+        self._outgoing.put(entry)
+        return entry
+
+    def line_up(self, entry: UnaryEntry) -> None:
+        """As `submit`, for an entry that was made; it is sent by the next `push`."""
+        self._note(entry)
+        self._outgoing.line_up(entry)
+
+    def _note(self, entry: AnyEntry) -> None:
+        """Expect the answer to `entry`."""
         assert not self.closed, "the link hands out open sessions only"
         if entry.request_id:
             self._pending[entry.request_id] = entry
         else:
-            assert isinstance(entry, Entry), "only a health check has no id"
+            assert isinstance(entry, UnaryEntry), "only a health check has no id"
             self._health.append(entry)
-        self._outgoing.put(entry)
-        return entry
+
+    def push(self) -> None:
+        """Send what is lined up, as far as that takes no waiting; the writer sends the rest."""
+        if self._try_send is None or self._is_writing or self._unsent:
+            self._outgoing.wake()
+            return
+        while buffers := self._outgoing.gather():
+            for index, buffer in enumerate(buffers):
+                try:
+                    sent_bytes = self._try_send(buffer)
+                except OSError:
+                    sent_bytes = 0  # the writer meets it again, and knows what to do
+                if sent_bytes < len(buffer):
+                    self._unsent = [memoryview(buffer)[sent_bytes:], *buffers[index + 1 :]]
+                    self._outgoing.wake()
+                    return
 
     def withdraw(self, entry: AnyEntry) -> None:
         """The caller of `entry` goes, with its answer or without one."""
@@ -113,7 +144,7 @@ class Session:
         if not entry.written:
             self._outgoing.remove(entry)
             # Once written, a health check keeps its place in the queue of answers.
-            if isinstance(entry, Entry) and entry in self._health:
+            if isinstance(entry, UnaryEntry) and entry in self._health:
                 self._health.remove(entry)
         if self._pending.pop(entry.request_id, None) is None:
             return
@@ -294,7 +325,9 @@ class Session:
         """Send what is submitted, until a write fails."""
         while True:
             await self._outgoing.wait()
-            while buffers := self._outgoing.gather():
+            self._is_writing = True  # until all is sent; a writer that ends leaves it so
+            while buffers := self._unsent or self._outgoing.gather():
+                self._unsent = []
                 try:
                     for buffer in buffers:
                         await self._stream.send(buffer)  # type: ignore[arg-type]  # bytes-like
@@ -305,6 +338,7 @@ class Session:
                     self._reason = f"the connection to the runtime broke{_cause(error)}"
                     session_scope.deadline = anyio.current_time() + _LAST_WORDS_S
                     return
+            self._is_writing = False
 
     def _refuse(self, entry: AnyEntry, cause: LocalProtocolError) -> None:
         entry.fail(

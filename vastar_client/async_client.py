@@ -41,7 +41,7 @@ from vastar_client.wire import (
 )
 from vastar_client.wire.limits import MAX_IN_FLIGHT_REQUESTS
 
-__all__ = ["AsyncRuntimeClient", "ConnectorAnswer"]
+__all__ = ["AsyncRuntimeClient", "ConnectorAnswer", "connector_answer"]
 
 
 class ConnectorAnswer(msgspec.Struct, frozen=True):
@@ -72,6 +72,22 @@ class ConnectorAnswer(msgspec.Struct, frozen=True):
             ValueError: it is none.
         """
         return msgspec.json.decode(self.payload)
+
+
+def connector_answer(answer: ExecuteResponse) -> ConnectorAnswer:
+    """What is in a successful `answer`."""
+    return ConnectorAnswer(
+        answer.request_id,
+        bytes(_payload.payload_view(answer)),
+        answer.payload_format,
+        answer.duration_us,
+        answer.attempts,
+        answer.disposition,
+        answer.queued_us,
+        answer.backoff_us,
+        answer.refused_by,
+        answer.retry_after_ms,
+    )
 
 
 class AsyncRuntimeClient:
@@ -115,11 +131,7 @@ class AsyncRuntimeClient:
         """The successful answer to one call."""
         assert outgoing.timeout_s is not None, "only a stream may go without"
         answer = await self._link.exchange(outgoing.message, outgoing.timeout_s, outgoing.source)
-        assert isinstance(answer, ExecuteResponse)
-        error = _payload.error_of(answer)
-        if error is not None:
-            raise error
-        return answer
+        return _payload.succeeded(answer)
 
     async def execute(
         self,
@@ -148,30 +160,17 @@ class AsyncRuntimeClient:
         Raises:
             ConnectorException: the call failed.
         """
-        outgoing = self._calls.call(
+        outgoing = self._calls.json_call(
             connector,
             operation,
-            _payload.payload_bytes({} if payload is None else payload),
-            PayloadFormat.JSON,
+            payload,
             timeout_ms=None if timeout_s is None else timeout_ms_of(timeout_s),
             tenant_id=tenant_id,
             workspace_id=workspace_id,
             trace_id=trace_id,
             idempotency_key=idempotency_key,
         )
-        answer = await self._exchange(outgoing)
-        return ConnectorAnswer(
-            answer.request_id,
-            bytes(_payload.payload_view(answer)),
-            answer.payload_format,
-            answer.duration_us,
-            answer.attempts,
-            answer.disposition,
-            answer.queued_us,
-            answer.backoff_us,
-            answer.refused_by,
-            answer.retry_after_ms,
-        )
+        return connector_answer(await self._exchange(outgoing))
 
     async def execute_http(self, request: HTTPRequest) -> HTTPResponse:
         """Make an HTTP request through the runtime. Every HTTP status is an answer.
@@ -180,6 +179,10 @@ class AsyncRuntimeClient:
             ConnectorException: there is no answer; its class and disposition say what to do.
         """
         return _payload.http_response(await self._exchange(self._calls.http(request)))
+
+    def for_threads(self) -> tuple[CallMaker, Link]:
+        """For the blocking client: what makes calls, in any thread, and what takes them in here."""
+        return self._calls, self._link
 
     @overload
     def stream(self, request: HTTPRequest, /) -> AsyncStream: ...

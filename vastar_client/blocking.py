@@ -4,6 +4,10 @@ Shape: a thin front of `AsyncRuntimeClient`, which runs in the one background th
 process (`_loop_thread`). All clients share the thread, each has a connection of its own, and all
 threads of a program may share one client: their calls run side by side on its connection.
 
+A unary call takes the short way: its message is made in the calling thread, and so is what becomes
+of its answer; between them the loop thread writes and reads, without a task for it
+(`_thread_calls`). Everything else, and a body that is sent in pieces, runs as a task there.
+
 Opening is lazy and repeats: a call on a client that was never connected, was closed, or came
 through a fork opens a connection first. Only then is Trio imported, which takes longer than all the
 rest of this package: a program that only defines connectors should not pay for it.
@@ -22,10 +26,12 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar, Unpack, overload
 import anyio
 from anyio.abc import ByteStream
 
+from vastar_client._calls import Outgoing, has_short_body
 from vastar_client._dialing import dial as dial_configured
 from vastar_client._link import Dial
+from vastar_client._payload import http_response
 from vastar_client._reconnecting import Reconnect, event_plan, event_request
-from vastar_client.async_client import AsyncRuntimeClient, ConnectorAnswer
+from vastar_client.async_client import AsyncRuntimeClient, ConnectorAnswer, connector_answer
 from vastar_client.blocking_events import EventSource
 from vastar_client.blocking_streaming import Stream, StreamResponse
 from vastar_client.config import RuntimeConfig, check_config, check_timeout_ms
@@ -38,7 +44,7 @@ from vastar_client.request import (
     timeout_ms_of,
 )
 from vastar_client.response import HTTPResponse
-from vastar_client.wire import Disposition, HealthResponse
+from vastar_client.wire import Disposition, ExecuteResponse, HealthResponse
 
 if TYPE_CHECKING:
     from vastar_client._loop_thread import Job, LoopThread
@@ -69,8 +75,13 @@ class _Connected:
 
     def __init__(self, loop: "LoopThread", config: RuntimeConfig, dial: Dial | None) -> None:
         self.loop = loop
+        from vastar_client import _loop_thread, _thread_calls  # noqa: PLC0415  # they bring Trio
+
         self.client = AsyncRuntimeClient(config, dial=dial or self._dial)
         self.ended = False
+        self.calls, self._link = self.client.for_threads()
+        self._make_call = _thread_calls.ThreadCall
+        self._refuse_loop_thread = _loop_thread.refuse_loop_thread
         self._config = config
         self._error: Exception | None = ConnectionClosed(
             "the client was closed, or its background thread ended, before it was connected",
@@ -102,6 +113,21 @@ class _Connected:
         finally:
             self.ended = True
             self._opened.set()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is open, in this process, as far as one can know."""
+        return self._error is None and not self.ended and self.loop.alive
+
+    def call(self, outgoing: Outgoing) -> ExecuteResponse:
+        """The successful answer to one call, whose body is in its message.
+
+        Raises:
+            ConnectorException: it failed.
+            WrongThreadError: this is a thread that must not wait for it.
+        """
+        self._refuse_loop_thread()
+        return self._make_call(self.loop, self._link, outgoing).wait()
 
     def wait_opened(self, timeout_s: float = math.inf) -> float:
         """Wait until it is connected.
@@ -229,6 +255,9 @@ class RuntimeClient:
 
     def _opened(self, timeout_s: float) -> tuple[_Connected, float]:
         """The connection, opened, and what is left of `timeout_s`."""
+        connected = self._connected
+        if connected is not None and connected.is_ready:
+            return connected, timeout_s
         connected = self._connection()
         # The runtime counts in milliseconds, and has less than one left at the very end.
         return connected, max(timeout_s - connected.wait_opened(timeout_s), 0.001)
@@ -236,14 +265,13 @@ class RuntimeClient:
     def execute_http(self, request: HTTPRequest) -> HTTPResponse:
         """Make an HTTP request. Every HTTP status is an answer, not an error."""
         timeout_ms = self._timeout_ms(getattr(request, "timeout_ms", None))
-
-        def call(client: AsyncRuntimeClient, left_s: float) -> Awaitable[HTTPResponse]:
-            left_ms = timeout_ms_of(left_s)
-            return client.execute_http(
-                request if left_ms == timeout_ms else request.with_timeout(left_ms)
-            )
-
-        return self._call(call, timeout_ms / 1000)
+        timeout_s = timeout_ms / 1000
+        connected, left_s = self._opened(timeout_s)
+        if left_s != timeout_s and timeout_ms_of(left_s) != timeout_ms:
+            request = request.with_timeout(timeout_ms_of(left_s))
+        if has_short_body(request):
+            return http_response(connected.call(connected.calls.http(request)))
+        return connected.loop.submit(lambda: connected.client.execute_http(request)).wait()
 
     def _timeout_ms(self, timeout_ms: int | None) -> int:
         """The time of a call that asks for `timeout_ms`."""
@@ -322,19 +350,18 @@ class RuntimeClient:
     ) -> ConnectorAnswer:
         """Call any connector of the runtime, as `AsyncRuntimeClient.execute` does."""
         timeout_ms = self._timeout_ms(None if timeout_s is None else timeout_ms_of(timeout_s))
-        return self._call(
-            lambda client, left_s: client.execute(
-                connector,
-                operation,
-                payload,
-                timeout_s=left_s,
-                tenant_id=tenant_id,
-                workspace_id=workspace_id,
-                trace_id=trace_id,
-                idempotency_key=idempotency_key,
-            ),
-            timeout_ms / 1000,
+        connected, left_s = self._opened(timeout_ms / 1000)
+        outgoing = connected.calls.json_call(
+            connector,
+            operation,
+            payload,
+            timeout_ms=timeout_ms_of(left_s),
+            tenant_id=tenant_id,
+            workspace_id=workspace_id,
+            trace_id=trace_id,
+            idempotency_key=idempotency_key,
         )
+        return connector_answer(connected.call(outgoing))
 
     def health(self, timeout_s: float = 5.0) -> HealthResponse:
         """How the runtime is."""
