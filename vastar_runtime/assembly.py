@@ -17,7 +17,7 @@ from vastar_client.wire.limits import MAX_ANSWER_FRAME_BYTES
 from vastar_runtime import logs
 from vastar_runtime.calls import Caller
 from vastar_runtime.config import ConfigError, Problem, RuntimeConfig, compare, taken_up
-from vastar_runtime.connectors.control import ControlConnector
+from vastar_runtime.connectors.control import ControlConnector, account
 from vastar_runtime.connectors.http import HttpConnector, HttpSettings
 from vastar_runtime.connectors.unimplemented import DATABASE_NAMES, NotImplementedConnector
 from vastar_runtime.dispatch import Dispatcher
@@ -39,6 +39,7 @@ from vastar_runtime.transport import (
 from vastar_runtime.transport.errors import reason
 from vastar_runtime.transport.proxy import ProxyTable
 from vastar_runtime.transport.tls import TlsContexts
+from vastar_runtime.workers.team import Team
 
 __all__ = ["Clocks", "Runtime", "refuse_unusable", "transport_settings"]
 
@@ -71,6 +72,7 @@ class Runtime:
         network: where upstreams are reached; the real network by default.
         clocks: the real ones by default.
         load: reads the configuration anew, for `reload`; the same again by default.
+        team: the workers of which this is one, where there are several.
 
     Must be made inside a Trio run; `run` has to run beside `serve`.
     """
@@ -82,6 +84,7 @@ class Runtime:
         network: Network | None = None,
         clocks: Clocks | None = None,
         load: Callable[[], RuntimeConfig] | None = None,
+        team: Team | None = None,
     ) -> None:
         clocks = clocks or Clocks()
         self.state = RuntimeState(started_at_s=trio.current_time())
@@ -104,7 +107,7 @@ class Runtime:
         self._http = HttpConnector(compose(self._around), _http_settings(config), clocks.random_u64)
         connectors: dict[str, Connector] = {
             "http": self._http,
-            "vastar": ControlConnector(self.state, self),
+            "vastar": ControlConnector(self.state, self, team),
             **dict.fromkeys(DATABASE_NAMES, NotImplementedConnector()),
         }
         self._dispatcher = Dispatcher(
@@ -129,6 +132,10 @@ class Runtime:
     def listening_on(self) -> list[str]:
         """The addresses of the listeners, as text."""
         return self.listeners
+
+    def account(self, *, verbose: bool) -> dict[str, Any]:
+        """What this process tells of itself, for the whole of which it is a part."""
+        return account(self.state, self, verbose=verbose)
 
     def pools(self) -> list[dict[str, Any]]:
         """The connections to upstreams, by key."""
@@ -165,7 +172,14 @@ class Runtime:
         Raises:
             ConfigError: it cannot be used; nothing has changed.
         """
-        new = self._load()
+        return self.take_up(self._load())
+
+    def take_up(self, new: RuntimeConfig) -> dict[str, Any]:
+        """The same with a configuration that was read already.
+
+        Raises:
+            ConfigError: it cannot be used; nothing has changed.
+        """
         refuse_unusable(new, os.environ)
         changes = compare(self.config, new)
         now_s = trio.current_time()

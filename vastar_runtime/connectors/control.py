@@ -18,8 +18,9 @@ from vastar_runtime.calls import Call
 from vastar_runtime.config import ConfigError
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply
 from vastar_runtime.runtime_state import RuntimeState
+from vastar_runtime.workers.team import Team, TeamError
 
-__all__ = ["ControlConnector", "Controlled"]
+__all__ = ["ControlConnector", "Controlled", "account"]
 
 _ROOT_UID: Final = 0
 
@@ -59,9 +60,12 @@ class ControlConnector:
 
     can_stream = False
 
-    def __init__(self, state: RuntimeState, controlled: Controlled) -> None:
+    def __init__(
+        self, state: RuntimeState, controlled: Controlled, team: Team | None = None
+    ) -> None:
         self._state = state
         self._controlled = controlled
+        self._team = team
         self._operations: Mapping[str, Callable[[Call], Awaitable[Outcome]]] = {
             "status": self._status,
             "reload": self._reload,
@@ -96,36 +100,40 @@ class ControlConnector:
                 FailureKind.INVALID_REQUEST,
                 f"Invalid options of status: {error}; known are metrics and verbose, true or false",
             )
-        state, controlled = self._state, self._controlled
-        told = {
-            "pid": os.getpid(),
-            "version": __version__,
-            "uptime_s": round(trio.current_time() - state.started_at_s, 3),
-            "draining": state.draining,
-            # The call that asks is not counted.
-            "in_flight": state.calls_in_flight - 1,
-            "connections": state.connections,
-            "calls_accepted": state.calls_accepted,
-            "available_credits": controlled.available_credits,
-            "listeners": controlled.listening_on(),
-            "pools": controlled.pools(),
-        }
-        if options.verbose:
-            told |= controlled.policies()
+        told = account(self._state, self._controlled, verbose=options.verbose)
+        render = self._controlled.metrics
+        if self._team is not None:
+            try:
+                told |= await self._team.status(verbose=options.verbose)
+                render = self._team.metrics
+            except TeamError as error:
+                told["alone"] = f"{error}: this is the account of one worker"
+        # The call that asks is not counted.
+        told["in_flight"] -= 1
         if options.metrics:
-            told["metrics"] = (await controlled.metrics()).decode()
+            try:
+                told["metrics"] = (await render()).decode()
+            except TeamError as error:
+                return Failure(FailureKind.OVERLOADED, str(error))
         return Reply(msgspec.json.encode(told))
 
     async def _reload(self, _call: Call) -> Outcome:
         try:
+            if self._team is not None:
+                return Reply(msgspec.json.encode(await self._team.reload()))
             return Reply(msgspec.json.encode(self._controlled.reload()))
-        except ConfigError as error:
+        except (ConfigError, TeamError) as error:
             return Failure(
                 FailureKind.INVALID_REQUEST,
                 f"the new configuration is refused and the old one holds:\n{error}",
             )
 
     async def _drain(self, _call: Call) -> Outcome:
+        if self._team is not None:
+            try:
+                return Reply(msgspec.json.encode(await self._team.drain()))
+            except TeamError as error:
+                return Failure(FailureKind.OVERLOADED, str(error))
         self._state.drain_requested.set()
         told = {
             "pid": os.getpid(),
@@ -133,6 +141,26 @@ class ControlConnector:
             "drain_s": self._controlled.longest_drain_s(),
         }
         return Reply(msgspec.json.encode(told))
+
+
+def account(state: RuntimeState, controlled: Controlled, *, verbose: bool) -> dict[str, Any]:
+    """What this process tells of itself; with `verbose` also what the policies hold.
+
+    The call that asks, where one does, is counted in it.
+    """
+    told = {
+        "pid": os.getpid(),
+        "version": __version__,
+        "uptime_s": round(trio.current_time() - state.started_at_s, 3),
+        "draining": state.draining,
+        "in_flight": state.calls_in_flight,
+        "connections": state.connections,
+        "calls_accepted": state.calls_accepted,
+        "available_credits": controlled.available_credits,
+        "listeners": controlled.listening_on(),
+        "pools": controlled.pools(),
+    }
+    return told | controlled.policies() if verbose else told
 
 
 def _options(call: Call) -> _Options:
