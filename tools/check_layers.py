@@ -118,6 +118,7 @@ ROOMS = (
             "vastar_runtime.config",
             "vastar_runtime.late_modules",
             "vastar_runtime.listeners",
+            "vastar_runtime.call_log",
             "vastar_runtime.log_sink",
             "vastar_runtime.logs",
             "vastar_runtime.notify",

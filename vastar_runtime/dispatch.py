@@ -21,6 +21,7 @@ from vastar_client.wire import (
     PayloadFormat,
     StreamEnd,
 )
+from vastar_runtime.call_log import CallLine, write_call
 from vastar_runtime.calls import Call, Caller
 from vastar_runtime.logs import call_context, get_logger
 from vastar_runtime.metrics import Meters
@@ -80,7 +81,8 @@ class Dispatcher:
         meters: where calls are counted.
         wall_clock_ms: milliseconds since the Unix epoch; an argument so that tests can turn it.
         default_timeout_s: for calls that name no limit of their own; may change under way.
-        stream_timeout_s: the same for streams, from their first byte to their last.
+        stream_timeout_s: the same for streams, from their first byte to their last, and for calls
+            whose body follows: how long that takes is their caller's business.
         max_answer_bytes: longest answer frame, as the length prefix counts.
     """
 
@@ -97,7 +99,11 @@ class Dispatcher:
             trio.current_time(),
             self.wall_clock_ms(),
             request.deadline_at_ms,
-            self.stream_timeout_s if request.stream else self.default_timeout_s,
+            (
+                self.stream_timeout_s
+                if request.stream or request.body_follows
+                else self.default_timeout_s
+            ),
         )
         return Call(request, caller, deadline, self.max_answer_bytes)
 
@@ -254,22 +260,15 @@ def _disposition(call: Call, failure: Failure) -> Disposition:
 
 def _log_call(call: Call, outcome: Outcome | None, duration_us: int) -> None:
     """The one line of a call; `outcome` None is a call whose caller went away."""
-    progress = call.progress
+    request, progress = call.request, call.progress
     error_class, disposition = _class_and_disposition(call, outcome)
-    why: dict[str, object] = {}
-    if isinstance(outcome, Failure):
-        why["reason"] = outcome.message
-    if call.refused_by is not None:
-        why["refused_by"] = call.refused_by
-    if call.attempts > 1:
-        why |= {"attempts": call.attempts, "backoff_us": call.backoff_us}
-    if call.queued_us:
-        why["queued_us"] = call.queued_us
-    _log.info(
-        "call",
-        request_id=call.request.request_id,
+    line = CallLine(
+        trace_id=request.trace_id or "",
+        tenant=request.tenant_id,
+        workspace=request.workspace_id or "",
+        request_id=request.request_id,
         connection=call.caller.connection_id,
-        connector=call.request.connector_name,
+        connector=request.connector_name,
         origin=call.origin,
         status=call.status_code,
         error_class=error_class,
@@ -279,5 +278,13 @@ def _log_call(call: Call, outcome: Outcome | None, duration_us: int) -> None:
         duration_us=duration_us,
         first_byte_us=progress.first_byte_us,
         connect_us=progress.connect_us,
-        **why,
     )
+    if isinstance(outcome, Failure):
+        line.reason = outcome.message
+    if call.refused_by is not None:
+        line.refused_by = call.refused_by
+    if call.attempts > 1:
+        line.attempts, line.backoff_us = call.attempts, call.backoff_us
+    if call.queued_us:
+        line.queued_us = call.queued_us
+    write_call(line)

@@ -46,7 +46,18 @@ def _import_structlog() -> Any:
 
 structlog = _import_structlog()
 
-__all__ = ["Level", "Logger", "call_context", "configure", "get_logger", "reconfigure", "sink"]
+__all__ = [
+    "Level",
+    "Logger",
+    "call_context",
+    "configure",
+    "get_logger",
+    "json_sink",
+    "reconfigure",
+    "redact_event",
+    "sink",
+    "timestamp",
+]
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
 Logger: TypeAlias = Any
@@ -68,6 +79,7 @@ _SCALARS: Final = frozenset({int, float, bool, type(None)})
 _OWN_KEYS: Final = frozenset({"event", "level", "timestamp", "exception"})
 _proxies: Final[WeakSet[Any]] = WeakSet()
 _sink: LineSink | None = None
+_json_sink: LineSink | None = None
 _call: ContextVar[Mapping[str, str] | None] = ContextVar("vastar_call", default=None)
 
 
@@ -101,6 +113,11 @@ def sink() -> LineSink | None:
     return _sink
 
 
+def json_sink() -> LineSink | None:
+    """Where lines of level `info` go as JSON; None where they are not written, or not as JSON."""
+    return _json_sink
+
+
 def configure(level: Level, style: Literal["auto", "console", "json"], fd: int = 2) -> LineSink:
     """Set up the one log of this process.
 
@@ -127,7 +144,7 @@ def _write_to(
     console = style == "console" or (style == "auto" and terminal)
     structlog.configure(
         processors=[
-            _make_header(),
+            _add_header,
             structlog.processors.format_exc_info,
             redact_event,
             _console_renderer(colors=terminal) if console else _render_json,
@@ -136,35 +153,39 @@ def _write_to(
         logger_factory=lambda *_: made,
         cache_logger_on_first_use=True,
     )
-    global _sink  # noqa: PLW0603 - there is one log of this process
+    global _sink, _json_sink  # noqa: PLW0603 - there is one log of this process
     _sink = made
+    _json_sink = None if console or _LEVELS[level] > _LEVELS["info"] else made
     for proxy in _proxies:
         # What a logger cached on its first use was made by the configuration before.
         vars(proxy).pop("bind", None)
 
 
-def _make_header() -> Any:
-    """What every line begins with: time (ISO 8601 in UTC), level, event, then the call's identity.
+class _Second:
+    """The time down to the second, which is made into text once a second."""
 
-    The part of the time down to the second is made once a second.
-    """
-    last_s = -1
-    prefix = ""
+    at_s = -1
+    text = ""
 
-    def add_header(_logger: object, method: str, event: _Event) -> _Event:
-        nonlocal last_s, prefix
-        now_s, rest_ns = divmod(time.time_ns(), 1_000_000_000)
-        if now_s != last_s:
-            last_s, prefix = now_s, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_s))
-        return {
-            "timestamp": f"{prefix}.{rest_ns // 1000:06d}Z",
-            "level": method,
-            "event": event.pop("event"),
-            **(_call.get() or {}),
-            **event,
-        }
 
-    return add_header
+def timestamp() -> str:
+    """Now, as lines say it: ISO 8601 in UTC, to the microsecond."""
+    now_s, rest_ns = divmod(time.time_ns(), 1_000_000_000)
+    if now_s != _Second.at_s:
+        _Second.at_s = now_s
+        _Second.text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_s))
+    return f"{_Second.text}.{rest_ns // 1000:06d}Z"
+
+
+def _add_header(_logger: object, method: str, event: _Event) -> _Event:
+    """What every line begins with: time, level, event, then the call's identity."""
+    return {
+        "timestamp": timestamp(),
+        "level": method,
+        "event": event.pop("event"),
+        **(_call.get() or {}),
+        **event,
+    }
 
 
 def redact_event(_logger: object, _method: str, event: _Event) -> _Event:
