@@ -369,5 +369,33 @@ async def test_it_ends_where_the_upstream_takes_no_byte_more(autojump_clock):
         assert stream.end_at_s == 60
 
 
+async def test_a_body_may_take_longer_than_a_call(autojump_clock):
+    """Where the caller names no deadline, also of one whose answer is no stream."""
+    async with running() as runtime:
+        runtime.network.handlers[RAW_PORT] = Sink([Wait(45), *counted(b"ok")])
+        caller = await streaming(runtime)
+        caller.opens_upload(1)
+        await caller.send(http_request(1, post(), body_follows=True))
+        await caller.upload(1, bytes(100_000), last=False)
+        await trio.sleep(200)
+        await caller.upload(1, bytes(100_000))
+        answer = await caller.answer(1)
+        assert json_of(answer)["body"] == "ok"
+        assert answer.duration_us >= 245_000_000
+
+
+@pytest.mark.parametrize(("deadline_s", "ends_at_s"), [(None, 60), (5, 5), (90, 90)])
+async def test_behind_the_body_its_answer_is_waited_for_no_longer_than_a_streams(
+    deadline_s, ends_at_s, autojump_clock
+):
+    fields = {} if deadline_s is None else {"timeout_ms": deadline_s * 1000}
+    async with running(one_attempt()) as runtime:
+        runtime.network.handlers[RAW_PORT] = Sink([Wait(1000)])
+        caller = await streaming(runtime)
+        answer = await unary_upload(caller, 1, post(**fields), b"body")
+        assert answer.error_class is ErrorClass.TIMEOUT
+        assert trio.current_time() == ends_at_s
+
+
 def one_attempt() -> RuntimeConfig:
     return RuntimeConfig(defaults=PoliciesConfig(retry=RetryConfig(mode="off")))

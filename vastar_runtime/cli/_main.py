@@ -182,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
         "--timeout-s",
         type=_seconds,
         metavar="S",
-        help="how long to wait (default: the configured drain time and 10 s)",
+        help="how long to wait (default: as long as the runtime gives its calls and streams)",
     )
     stop.add_argument("--now", action="store_true", help="cut off the calls in flight")
     add_call_options(add("call", _later("_call", "call"), "make an HTTP call through a runtime"))

@@ -142,7 +142,9 @@ class HttpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stream_timeout_s: Annotated[
         float,
         Meta(
-            ge=0.001, le=24 * _HOUR_S, description="total time of a stream that names no deadline"
+            ge=0.001,
+            le=24 * _HOUR_S,
+            description="total time of a stream, or of a body in pieces, that names no deadline",
         ),
     ] = 600.0
     stream_header_timeout_s: Annotated[

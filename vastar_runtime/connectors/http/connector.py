@@ -32,6 +32,7 @@ from vastar_runtime.connectors.http.relaying import Listener, relay
 from vastar_runtime.connectors.http.target import Target, parse_target, resolve_location
 from vastar_runtime.connectors.http.tracing import trace_header
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Streamed, too_large
+from vastar_runtime.policy.deadline import Limit
 from vastar_runtime.transport import StreamedBody
 from vastar_runtime.transport.errors import LocalFault, TransportError
 from vastar_runtime.transport.messages import Body, BodySource, UpstreamRequest, header_values
@@ -73,7 +74,8 @@ class HttpSettings:
     Attributes:
         max_redirects: hops followed before the call fails.
         accept_encoding: sent where the caller set no Accept-Encoding; empty sends none.
-        header_timeout_s: until the head of a streamed answer, in each attempt.
+        header_timeout_s: until the head of a streamed answer, in each attempt, and of any answer
+            to a body that follows its request without a deadline.
         idle_timeout_s: silence within its body.
     """
 
@@ -121,7 +123,10 @@ class HttpConnector:
             return Failure(FailureKind.INVALID_REQUEST, str(error))
         call.limit_time(http_call.timeout_ms)
         call.sent_bytes = _body_bytes(http_call.body)
-        if call.stream is not None:
+        if call.stream is not None or (
+            # Its long default is for sending the body, not for waiting behind it.
+            call.upload is not None and call.deadline.limit is Limit.DEFAULT
+        ):
             call.head_timeout_s = self._settings.header_timeout_s
         try:
             with self._upstreams.lease(call) as lease:
