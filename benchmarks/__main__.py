@@ -26,6 +26,8 @@ __all__ = ["BENCHMARKS", "SCRIPTS", "main"]
 
 BENCHMARKS: Final = (
     "closed_loop",
+    "latency_load",
+    "workers",
     "pipelining",
     "memory",
     "streaming",

@@ -20,19 +20,28 @@ import time
 from collections import Counter
 from contextlib import suppress
 from struct import Struct
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 from benchmarks._load import Template, WrongAnswer, answer_fields, check_answer, decoded_answer
 from vastar_client.wire import ErrorClass, MessageType
 
-__all__ = ["Generator", "Line", "OpenSample", "OpenSpec", "sample_of", "schedule_s"]
+__all__ = [
+    "DRAIN_S",
+    "Generator",
+    "Line",
+    "Noted",
+    "OpenSample",
+    "OpenSpec",
+    "sample_of",
+    "schedule_s",
+]
 
 _U32_BE: Final = Struct(">I")
 _HEADER_BYTES: Final = 5
 _DECODED_EVERY: Final = 64
-_DRAIN_S: Final = 5.0
+DRAIN_S: Final = 5.0
 """Behind the last call, before its answer counts as lost."""
 _TURN_CALLS: Final = 64
 """Sent in a row before answers are looked for: a late start is not made worse."""
@@ -68,7 +77,8 @@ class OpenSample(msgspec.Struct, frozen=True):
         calls: how many there were.
         answered: with the upstream's answer.
         refused: by the runtime, by error class.
-        p50_us, p99_us: of those answered, from the set time to the answer.
+        p50_us, p99_us, p999_us: of those answered, from the set time to the answer.
+        achieved_per_s: answers that came within the counted time, over that time.
         late_p99_us: how long behind its time a call was handed to the socket.
         held_back: calls that the socket had no room for at once; they are late beyond that.
         cores: CPU time of this process over the time it took.
@@ -82,6 +92,8 @@ class OpenSample(msgspec.Struct, frozen=True):
     late_p99_us: float
     held_back: int
     cores: float
+    p999_us: float = 0.0
+    achieved_per_s: float = 0.0
 
 
 def schedule_s(spec: OpenSpec) -> list[float]:
@@ -165,7 +177,7 @@ class Generator:
 
     def run(self) -> None:
         """Send all of them, then wait for what is still open."""
-        end_s = (self._times_s[-1] if self._times_s else 0.0) + _DRAIN_S
+        end_s = (self._times_s[-1] if self._times_s else 0.0) + DRAIN_S
         while self._open and (now_s := time.monotonic()) < end_s:
             self.send_due(now_s)
             wait_s = _LONGEST_WAIT_S
@@ -206,9 +218,24 @@ class Generator:
                 check_answer(frame)
 
 
-def sample_of(spec: OpenSpec, times_s: list[float], load: Generator, cores: float) -> OpenSample:
+class Noted(Protocol):
+    """What a load noted of its calls; see `Generator`."""
+
+    waits_s: list[float]
+    late_s: list[float]
+    refusals: dict[int, ErrorClass]
+    held_back: int
+
+
+def sample_of(spec: OpenSpec, times_s: list[float], load: Noted, cores: float) -> OpenSample:
     """The sample in one run."""
     counted = [nth for nth, at_s in enumerate(times_s) if at_s >= spec.warm_s]
+    end_s = spec.warm_s + spec.seconds
+    in_time = sum(
+        spec.warm_s <= at_s + wait_s <= end_s
+        for nth, (at_s, wait_s) in enumerate(zip(times_s, load.waits_s, strict=True))
+        if wait_s >= 0 and nth not in load.refusals
+    )
     refused = Counter(load.refusals[nth].name for nth in counted if nth in load.refusals)
     waits_s = sorted(
         load.waits_s[nth] for nth in counted if load.waits_s[nth] >= 0 and nth not in load.refusals
@@ -225,6 +252,8 @@ def sample_of(spec: OpenSpec, times_s: list[float], load: Generator, cores: floa
         late_p99_us=late_s[len(late_s) * 99 // 100] * 1e6,
         held_back=load.held_back,
         cores=cores,
+        p999_us=waits_s[len(waits_s) * 999 // 1000] * 1e6,
+        achieved_per_s=in_time / spec.seconds,
     )
 
 

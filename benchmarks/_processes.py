@@ -23,8 +23,10 @@ import msgspec
 __all__ = [
     "Cores",
     "Runtime",
+    "Upstream",
     "cores",
     "cpu_s",
+    "family",
     "family_cpu_s",
     "peak_bytes",
     "reset_peak",
@@ -33,6 +35,7 @@ __all__ = [
     "running_runtime",
     "running_upstream",
     "waited_s",
+    "watched_upstream",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -131,9 +134,18 @@ def running_upstream(
     *arguments: str, module: str = "benchmarks._upstream", core: int | None = None
 ) -> Iterator[str]:
     """An upstream, by default `benchmarks._upstream`; its URL, without a path."""
+    with watched_upstream(*arguments, module=module, core=core) as upstream:
+        yield upstream.url
+
+
+@contextmanager
+def watched_upstream(
+    *arguments: str, module: str = "benchmarks._upstream", core: int | None = None
+) -> Iterator[Upstream]:
+    """The same, told with its pid."""
     process = _start(module, *arguments, core=core)
     try:
-        yield _first_line(process)
+        yield Upstream(process.pid, _first_line(process))
     finally:
         _stop(process)
 
@@ -191,17 +203,22 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def family_cpu_s(pid: int) -> float:
-    """`cpu_s` of a process and of those below it that live: the workers of a supervisor."""
+def family(pid: int) -> list[int]:
+    """A process and those below it that live: a supervisor and its workers."""
     parents: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has just ended
             fields = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
             parents.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    family = [pid]
-    for each in family:
-        family += parents.get(each, ())  # the list grows under way, one generation at a time
-    return sum(cpu_s(each) for each in family)
+    found = [pid]
+    for each in found:
+        found += parents.get(each, ())  # the list grows under way, one generation at a time
+    return found
+
+
+def family_cpu_s(pid: int) -> float:
+    """`cpu_s` of a process and its family. One that ends meanwhile takes its time along."""
+    return sum(cpu_s(each) for each in family(pid))
 
 
 def waited_s(pid: int) -> float:
