@@ -10,10 +10,10 @@ result comes back through a plain lock, which a KeyboardInterrupt can interrupt.
 submitted begins in one go, and what that wants written is written once, behind the last of it. A
 `Job` runs as a task of its own; a unary call needs none (`_thread_calls`).
 
-A thread that finds a wake-up under way asks for none, which saves it a system call, and everybody a
-fight for the interpreter. No flag could say that safely, since a signal handler may come between
-any two steps and make calls itself: instead, the emptyings of the deque are counted, and a thread
-notes for which of them it has *completed* a wake-up.
+A thread that finds a wake-up promised asks for none, which saves it a system call, and everybody a
+fight for the interpreter. The emptyings of the deque are counted, and a promise is for one of them:
+so none can be taken for a later one. The main thread promises only what it has done already, since
+a signal handler may come between any two of its steps, take its time, and make calls itself.
 
 Forks. A child has the memory of this thread but not the thread. So it forgets the thread (the dead
 one's objects are kept, never collected: running their `finally` blocks in the child would touch the
@@ -141,7 +141,8 @@ class LoopThread:
         self.under_way: set[Submitted] = set()
         self._submitted: deque[Submitted] = deque()
         self._emptied = 0
-        self._woken_for = -1
+        self._promised = -1
+        self._main_ident = threading.main_thread().ident
         self._started = threading.Event()
         self._token: trio.lowlevel.TrioToken | None = None
         self._thread = threading.Thread(target=self._run, name="vastar-client", daemon=True)
@@ -193,11 +194,18 @@ class LoopThread:
         self._submitted.append(submitted)
         emptied = self._emptied
         # Behind the append: a loop that dies now settles what it finds in the deque.
-        if self._woken_for == emptied and self._token is not None:
+        if self._promised == emptied and self._token is not None:
             return
-        if not self.call_soon(self._begin_submitted):
+        if threading.get_ident() != self._main_ident:
+            self._promised = emptied
+        try:
+            has_loop = self.call_soon(self._begin_submitted)
+        except BaseException:  # thrown in from outside: others rely on the promise
+            self.call_soon(self._begin_submitted)
+            raise
+        if not has_loop:
             raise lost()
-        self._woken_for = emptied
+        self._promised = emptied
 
     def call_soon(self, function: Callable[[], object]) -> bool:
         """Have `function` called in the loop thread, once for any number of calls before it.
