@@ -44,6 +44,23 @@ class Aimd:
         self._decreased_at_s = -math.inf
         self.ratio = 1.0
 
+    @property
+    def decreased_at_s(self) -> float:
+        """When the ratio was last decreased; minus infinity where it never was."""
+        return self._decreased_at_s
+
+    @property
+    def worth_until_s(self) -> float:
+        """Until when it is worth keeping; minus infinity where nothing is held back."""
+        return -math.inf if self.is_full else self._decreased_at_s + self._settings.forget_s
+
+    @classmethod
+    def resumed(cls, settings: AimdSettings, ratio: float, decreased_at_s: float) -> "Aimd":
+        """One that goes on where another one is."""
+        aimd = cls(settings)
+        aimd.ratio, aimd._decreased_at_s = ratio, decreased_at_s
+        return aimd
+
     def overloaded(self, now_s: float) -> bool:
         """The other side said too much; whether that decreased the ratio."""
         if now_s - self._decreased_at_s < self._settings.hold_s:
@@ -58,7 +75,7 @@ class Aimd:
 
     def is_droppable(self, now_s: float) -> bool:
         """Whether a new one would do as well."""
-        return self.is_full or now_s - self._decreased_at_s >= self._settings.forget_s
+        return now_s >= self.worth_until_s
 
     @property
     def is_full(self) -> bool:

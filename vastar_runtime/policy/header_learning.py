@@ -132,13 +132,7 @@ class HeaderLearning:
 
     def is_droppable(self, now_s: float) -> bool:
         """Whether all that was learned is out of date, or nobody can be waiting for it."""
-        if self._aimd is not None and not self._aimd.is_droppable(now_s):
-            return False
-        words, told_since_s = self._words, now_s - self._settings.max_wait_s
-        return all(
-            words[at + _Word.RESET_AT_S] <= now_s or words[at + _Word.TOLD_AT_S] <= told_since_s
-            for at in self._each_word()
-        )
+        return now_s >= self.worth_until_s()
 
     def decide(self, now_s: float, tokens: int, give_up_at_s: float) -> Go | WaitUntil | Refused:
         """Whether one more call may go, counting it if so.
@@ -149,7 +143,7 @@ class HeaderLearning:
             give_up_at_s: a wait that ends later is refused.
         """
         if self._words:
-            verdict = self.forecast(now_s, tokens, 0, give_up_at_s)
+            verdict = self._forecast(now_s, tokens, 0, give_up_at_s)
             if verdict is not None:
                 return verdict
         self._requests += 1
@@ -173,6 +167,20 @@ class HeaderLearning:
         Returns:
             When it could go; a refusal where that is too late; None where it could go now.
         """
+        return self._forecast(now_s, tokens, ahead, give_up_at_s)
+
+    def worth_until_s(self) -> float:
+        """Until when what was learned is worth keeping, as things stand; 0.0 where nothing is."""
+        words, max_wait_s = self._words, self._settings.max_wait_s
+        until_s = 0.0 if self._aimd is None else self._aimd.worth_until_s
+        for at in self._each_word():
+            told_s, reset_s = words[at + _Word.TOLD_AT_S], words[at + _Word.RESET_AT_S]
+            until_s = max(until_s, min(reset_s, told_s + max_wait_s))
+        return until_s
+
+    def _forecast(
+        self, now_s: float, tokens: int, ahead: int, give_up_at_s: float
+    ) -> WaitUntil | Refused | None:
         at_s, unit = self._ready_at(now_s, tokens, ahead)
         if at_s <= now_s:
             return None

@@ -38,10 +38,30 @@ class RollingWindow:
         self.failures += 1
         self._bucket_failures += 1
 
+    def count_successes(self, now_s: float, calls: int) -> None:
+        """So many more calls at once."""
+        if now_s >= self._ends_s:
+            self._roll(now_s)
+        self.calls += calls
+        self._bucket_calls += calls
+
     def totals(self, now_s: float) -> tuple[int, int]:
         """Calls and failures as of `now_s`; looking changes nothing."""
         kept = self._kept(self._number_at(now_s))
         return sum(calls for _, calls, _ in kept), sum(failures for _, _, failures in kept)
+
+    def rows(self, now_s: float) -> list[tuple[int, int, int]]:
+        """What it holds: number of the bucket, calls and failures in it, the oldest first."""
+        return self._kept(self._number_at(now_s))
+
+    @classmethod
+    def of_rows(
+        cls, bucket_s: float, buckets: int, rows: list[tuple[int, int, int]], now_s: float
+    ) -> "RollingWindow":
+        """The window that gave `rows`, at that time or later."""
+        window = cls(bucket_s, buckets, older=rows)
+        window._roll(now_s)
+        return window
 
     def _number_at(self, now_s: float) -> int:
         return max(self._number, int(now_s // self.bucket_s))

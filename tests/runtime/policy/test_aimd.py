@@ -63,3 +63,15 @@ def test_what_is_long_ago_may_be_forgotten():
 def test_settings_out_of_range_are_refused_by_name(field, value):
     with pytest.raises(ValueError, match=field):
         AimdSettings(**{field: value})
+
+
+def test_one_that_is_resumed_goes_on():
+    aimd = Aimd(AimdSettings(forget_s=10.0))
+    assert aimd.worth_until_s < 0
+    aimd.overloaded(5.0)
+    again = Aimd.resumed(AimdSettings(forget_s=10.0), aimd.ratio, aimd.decreased_at_s)
+    assert again.worth_until_s == 15.0
+    assert not again.overloaded(5.5), "it is the same event"
+    assert again.overloaded(6.0)
+    assert not again.is_droppable(15.9)
+    assert again.is_droppable(16.0)

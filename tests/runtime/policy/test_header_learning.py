@@ -271,3 +271,16 @@ def test_two_machines_share_nothing():
 def test_settings_out_of_range_are_refused_by_name(value):
     with pytest.raises(ValueError, match="max_wait_s"):
         HeaderSettings(max_wait_s=value)
+
+
+def test_what_was_learned_is_worth_keeping_until_it_is_out_of_date_or_nobody_waits():
+    learning = HeaderLearning(HeaderSettings(max_wait_s=120.0))
+    assert learning.worth_until_s() == 0.0
+    go = learning.decide(10.0, 0, 1e9)
+    assert isinstance(go, Go)
+    learning.answered(10.0, go, [Hint(Unit.REQUESTS, 5, 60.0)], was_throttled=False)
+    assert learning.worth_until_s() == 70.0
+    learning.answered(10.0, go, [Hint(Unit.TOKENS, 5, 600.0)], was_throttled=True)
+    assert learning.worth_until_s() == 610.0, "the rate is lowered for longer"
+    assert not learning.is_droppable(609.0)
+    assert learning.is_droppable(610.0)

@@ -49,3 +49,30 @@ def test_a_key_with_few_calls_keeps_few_buckets():
     for now_s in range(0, 1000, 100):
         window.count_success(float(now_s))
     assert not window._older
+
+
+@given(steps, st.sampled_from([0.0, 3.0, 29.0, 30.0]))
+def test_a_window_goes_on_from_its_rows(taken, later_s):
+    window = RollingWindow(bucket_s=3.0, buckets=10)
+    now_s = 0.0
+    for by_s, failed in taken:
+        now_s += by_s
+        (window.count_failure if failed else window.count_success)(now_s)
+    then_s = now_s + later_s
+    rows = window.rows(then_s)
+    assert len(rows) <= 10
+    again = RollingWindow.of_rows(3.0, 10, rows, then_s)
+    assert (again.calls, again.failures) == window.totals(then_s) == again.totals(then_s)
+    assert again.rows(then_s) == rows
+    for each in (window, again):
+        each.count_failure(then_s)
+    assert window.totals(then_s + 5) == again.totals(then_s + 5)
+
+
+def test_successes_count_at_once_as_one_by_one():
+    at_once, one_by_one = RollingWindow(3.0, 10), RollingWindow(3.0, 10)
+    for now_s, calls in ((0.0, 3), (2.0, 2), (7.0, 4)):
+        at_once.count_successes(now_s, calls)
+        for _ in range(calls):
+            one_by_one.count_success(now_s)
+    assert at_once.rows(8.0) == one_by_one.rows(8.0) == [(0, 5, 0), (2, 4, 0)]
