@@ -74,12 +74,25 @@ class Runtime:
     socket_path: str
 
 
+@attrs.frozen
+class Upstream:
+    """A running upstream; `url` has no path."""
+
+    pid: int
+    url: str
+
+
 def _environment() -> dict[str, str]:
-    """Without what would send the traffic elsewhere: proxies, and settings of a runtime."""
+    """Without what would send the traffic elsewhere: proxies, and settings of a runtime.
+
+    And with Python's bytecode kept between runs, as that of an installed package is.
+    """
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("VASTAR_") and not name.upper().endswith("_PROXY")
+        if not name.startswith("VASTAR_")
+        and not name.upper().endswith("_PROXY")
+        and name != "PYTHONDONTWRITEBYTECODE"
     }
 
 
