@@ -207,12 +207,7 @@ class RateLimiter:
             head = next(iter(self._line))
             if self._head_at_s(now_s) > now_s:
                 break
-            self._leave_line(head)
-            self._spill(now_s)
-            charge_s = head.cost * self._settings.interval_s
-            self._granted_s = max(self._granted_s, now_s) + charge_s
-            self._held += head.cost
-            head.permit = Allowed(head.cost, self._spilled_s)
+            self._let_go(now_s, head)
             granted.append(head)
         return granted
 
@@ -263,12 +258,15 @@ class RateLimiter:
 
     def change(self, now_s: float, settings: RateLimitSettings) -> None:
         """Go on under other settings: what was spent stays spent, those in line stay in line."""
-        scale = settings.interval_s / self._settings.interval_s
+        self._rescale(now_s, settings.interval_s / self._settings.interval_s)
+        self._settings = settings
+
+    def _rescale(self, now_s: float, scale: float) -> None:
+        """Let what was spent be worth `scale` times as much time."""
         self._granted_s = now_s + max(self._granted_s - now_s, 0.0) * scale
         self._spill(now_s)
         self._spent_s = now_s + max(self._spent_s - now_s, 0.0) * scale
         self._least_s = now_s + (self._least_s - now_s) * scale
-        self._settings = settings
 
     def _spill(self, now_s: float) -> None:
         """Bring the least that was spent up to `now_s`, and count what ran over."""
@@ -284,8 +282,8 @@ class RateLimiter:
         at_s = max(max(self._granted_s, now_s) + ahead_s, now_s)
         if at_s > give_up_at_s:
             return self._refused(at_s - now_s, "the wait does not fit the deadline")
-        if self.waiting_count >= settings.max_waiting:
-            return self._refused(at_s - now_s, f"the line is full, {self.waiting_count} waiting")
+        if (in_line := self._in_line()) >= settings.max_waiting:
+            return self._refused(at_s - now_s, f"the line is full, {in_line} waiting")
         waiting = Waiting(cost, at_s)
         if self._line is None:
             self._line = OrderedDict()
@@ -297,6 +295,19 @@ class RateLimiter:
         settings = self._settings
         rate = f"{settings.limit} per {settings.period_s:g} s"
         return Refused(settings.policy, settings.scope, retry_after_s, f"{reason} ({rate})")
+
+    def _in_line(self) -> int:
+        """How many stand in the line that `max_waiting` bounds."""
+        return self.waiting_count
+
+    def _let_go(self, now_s: float, head: Waiting) -> None:
+        """Charge the head of the line, whose turn has come."""
+        self._leave_line(head)
+        self._spill(now_s)
+        charge_s = head.cost * self._settings.interval_s
+        self._granted_s = max(self._granted_s, now_s) + charge_s
+        self._held += head.cost
+        head.permit = Allowed(head.cost, self._spilled_s)
 
     def _leave_line(self, waiting: Waiting) -> None:
         assert self._line is not None
