@@ -8,6 +8,7 @@ between runtimes of this kind; the probe finds those that take no lock.
 import errno
 import grp
 import os
+import select
 import socket
 import stat
 import struct
@@ -17,7 +18,13 @@ from typing import Final, Protocol
 
 import attrs
 
-from vastar_runtime.config import Address, ServerConfig, TcpAddress, UnixAddress
+from vastar_runtime.config import (
+    Address,
+    ServerConfig,
+    TcpAddress,
+    UnixAddress,
+    parse_tcp_address,
+)
 from vastar_runtime.runtime_files import (
     AlreadyRunningError,
     RuntimeFileError,
@@ -30,6 +37,8 @@ __all__ = [
     "Listener",
     "PeerCredentials",
     "close_listeners",
+    "inherited",
+    "is_readable",
     "is_stale",
     "open_listeners",
     "open_tcp",
@@ -206,6 +215,29 @@ def open_tcp(address: TcpAddress, *, lock: bool = False) -> Listener:
             raise RuntimeFileError(f"{address}: {_lower(error)}") from None
         raise
     return Listener(TcpAddress(address.host, port), sock, held)
+
+
+def inherited(address: str, fd: int) -> Listener:
+    """A listener that another process opened, and tidies up.
+
+    Args:
+        address: as that process tells it.
+        fd: the listening socket's; it belongs to the listener now.
+    """
+    path = address.removeprefix("unix:")
+    where: Address = (
+        UnixAddress(path) if path != address else parse_tcp_address(address.removeprefix("tcp:"))
+    )
+    sock = socket.socket(fileno=fd)
+    sock.setblocking(False)
+    return Listener(where, sock)
+
+
+def is_readable(listening: socket.socket) -> bool:
+    """Whether somebody waits to be accepted."""
+    poll = select.poll()
+    poll.register(listening, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def is_stale(path: str) -> bool:

@@ -11,11 +11,11 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import trio
@@ -27,14 +27,20 @@ from vastar_runtime.config import ConfigError, RuntimeConfig, parse_tcp_address
 from vastar_runtime.listeners import (
     Listener,
     close_listeners,
+    inherited,
+    is_readable,
     open_listeners,
     peer_credentials,
 )
 from vastar_runtime.logs import get_logger
 from vastar_runtime.notify import notify
 from vastar_runtime.transport import SocketChannel
+from vastar_runtime.workers.counts import POLL_S, Counts, Turn
+from vastar_runtime.workers.link import Link, receive_begin, refuse
+from vastar_runtime.workers.place import WorkerPlace
+from vastar_runtime.workers.team import TeamError
 
-__all__ = ["Ending", "run", "serve_listeners"]
+__all__ = ["Ending", "run", "run_worker", "serve_listeners"]
 
 _ACCEPT_PAUSE_S: Final = 0.1
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -84,12 +90,45 @@ def run(config: RuntimeConfig, load: Callable[[], RuntimeConfig] | None = None) 
         _log.info("stopped")
 
 
+def run_worker(place: WorkerPlace) -> Ending:
+    """Serve as one of several workers, until the supervisor says otherwise or is gone.
+
+    Raises:
+        ConfigError: it cannot serve with what the supervisor gave it, who is told why.
+        FrameError: there is no supervisor at the other end.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for fd in place.descriptors():
+        os.set_inheritable(fd, False)
+    control = socket.socket(fileno=place.control_fd)
+    config = receive_begin(control)
+    logs.configure(config.log.level, config.log.format)
+    try:
+        refuse_unusable(config, os.environ)
+    except ConfigError as error:
+        refuse(control, str(error))
+        raise
+    _settle_garbage_collector()
+    _raise_descriptor_limit()
+    listeners = [inherited(address, fd) for address, fd in place.listeners]
+    metrics = None if place.metrics is None else inherited(*place.metrics)
+    counts = Counts(place.counts_fd, place.count)
+
+    async def serve() -> Ending:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(control))
+        link = Link(place, stream, counts)
+        return await serve_listeners(config, listeners, metrics=metrics, link=link)
+
+    return trio.run(serve)
+
+
 async def serve_listeners(
     config: RuntimeConfig,
     listeners: Sequence[Listener],
     *,
     metrics: Listener | None = None,
     load: Callable[[], RuntimeConfig] | None = None,
+    link: Link | None = None,
 ) -> Ending:
     """Serve callers of `listeners` until a signal or `drain` says to stop, and then drain.
 
@@ -98,32 +137,45 @@ async def serve_listeners(
         listeners: open; closed when the drain begins.
         metrics: open too, for `GET /metrics`; it is served to the end.
         load: reads the configuration anew.
+        link: to the supervisor, where this is one of several workers: it tells when to accept, to
+            drain and to reload.
     """
-    runtime = Runtime(config, load=load)
+    runtime = Runtime(config, load=load, team=link)
     stop = _Stop(runtime.state.drain_requested)
+    # A worker hears of Ctrl-C from its supervisor.
+    stopping = (signal.SIGTERM, signal.SIGINT) if link is None else (signal.SIGTERM,)
     with (
-        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+        trio.open_signal_receiver(*stopping) as signals,
         trio.open_signal_receiver(signal.SIGHUP) as hangups,
     ):
         async with trio.open_nursery() as nursery:
             stop.scope = nursery.cancel_scope
             nursery.start_soon(stop.watch, signals)
-            nursery.start_soon(_reload_on, hangups, runtime)
+            nursery.start_soon(_reload_on, hangups, runtime, link)
+            if link is not None:
+                nursery.start_soon(link.run, _Host(runtime, stop))
             if metrics is not None:
                 from vastar_runtime.metrics_listener import serve_metrics  # noqa: PLC0415 - as above
 
-                nursery.start_soon(serve_metrics, metrics.socket, runtime.metrics)
+                render = runtime.metrics if link is None else link.metrics
+                nursery.start_soon(serve_metrics, metrics.socket, render)
                 where = str(metrics.address).removeprefix("tcp:")
                 _log.info("metrics", url=f"http://{where}/metrics")
             nursery.start_soon(runtime.run)
             nursery.start_soon(_write_log)
+            runtime.listeners[:] = [str(listener.address) for listener in listeners]
             with trio.CancelScope() as accepting:
                 async with trio.open_nursery() as acceptors:
+                    if link is not None:
+                        await link.begin()
                     for listener in listeners:
-                        acceptors.start_soon(_accept, listener, runtime, nursery)
-                    _tell_ready(runtime, listeners)
+                        acceptors.start_soon(_accept, listener, runtime, nursery, link)
+                    if link is None:
+                        _tell_ready(runtime)
                     await runtime.state.drain_requested.wait()
                     accepting.cancel()
+            if link is not None:
+                link.turn.close()
             for listener in listeners:
                 listener.leave()
             await _drain(runtime, stop)
@@ -148,15 +200,55 @@ class _Stop:
                 self.requested.set()
                 continue
             _log.warning("stopping at once: calls in flight are cut", signal=name)
-            self.ending = Ending.FORCED
-            if self.scope is not None:
-                self.scope.cancel()
+            self.cut()
+
+    def cut(self) -> None:
+        """End it at once."""
+        self.ending = Ending.FORCED
+        if self.scope is not None:
+            self.scope.cancel()
 
 
-async def _reload_on(hangups: AsyncIterator[int], runtime: Runtime) -> None:
+@attrs.frozen
+class _Host:
+    """This worker, as its supervisor sees it."""
+
+    runtime: Runtime
+    stop: _Stop
+
+    def account(self, *, verbose: bool) -> dict[str, Any]:
+        """What `status` tells of it."""
+        return self.runtime.account(verbose=verbose)
+
+    async def metrics(self) -> bytes:
+        """The text of this worker alone."""
+        return await self.runtime.metrics()
+
+    def check(self, config: RuntimeConfig) -> None:
+        """Raises ConfigError when it cannot serve with this."""
+        refuse_unusable(config, os.environ)
+
+    def take_up(self, config: RuntimeConfig) -> Mapping[str, Any]:
+        """Serve with this; raises ConfigError, and then nothing has changed."""
+        return self.runtime.take_up(config)
+
+    def drain(self) -> None:
+        """Refuse new calls, finish the others, end."""
+        self.stop.requested.set()
+
+    def cut(self) -> None:
+        """End now."""
+        self.stop.cut()
+
+
+async def _reload_on(hangups: AsyncIterator[int], runtime: Runtime, link: Link | None) -> None:
     """Take up the configuration anew with each SIGHUP; a bad one is refused whole, and told."""
     async for _ in hangups:
         try:
+            if link is not None:
+                with suppress(TeamError):  # the supervisor logs why
+                    await link.reload()
+                continue
             runtime.reload()
         except ConfigError as error:
             problems = [str(problem) for problem in error.problems]
@@ -176,9 +268,8 @@ async def _drain(runtime: Runtime, stop: _Stop) -> None:
         stop.ending = Ending.DRAIN_TIME_OVER
 
 
-def _tell_ready(runtime: Runtime, listeners: Sequence[Listener]) -> None:
+def _tell_ready(runtime: Runtime) -> None:
     """One line for people and scripts, one datagram for systemd."""
-    runtime.listeners[:] = [str(listener.address) for listener in listeners]
     where = ", ".join(runtime.listeners)
     with suppress(OSError):  # nobody has to be able to read it
         print(f"vastar-runtime {__version__} ready on {where}", flush=True)  # noqa: T201 - its contract
@@ -221,12 +312,23 @@ def _settle_garbage_collector() -> None:
     gc.set_threshold(20_000, 20, 100)
 
 
-async def _accept(listener: Listener, runtime: Runtime, nursery: trio.Nursery) -> None:
+async def _accept(
+    listener: Listener, runtime: Runtime, nursery: trio.Nursery, link: Link | None
+) -> None:
     """Accept for ever; being out of descriptors is waited out, with a word in the log."""
     accepting = trio.socket.from_stdlib_socket(listener.socket)
     while True:
         try:
-            accepted, _ = await accepting.accept()
+            if link is not None:
+                await _await_turn(listener.socket, link.turn)
+                sock, _ = listener.socket.accept()
+            else:
+                accepted, _ = await accepting.accept()
+                sock = socket.socket(fileno=accepted.detach())
+        except BlockingIOError:
+            if link is not None:
+                link.turn.missed()
+            continue
         except OSError as error:
             if error.errno not in _OUT_OF_RESOURCES:
                 _log.debug("a connection was gone before it was accepted", errno=error.errno)
@@ -234,13 +336,22 @@ async def _accept(listener: Listener, runtime: Runtime, nursery: trio.Nursery) -
             _log.error("cannot accept connections for now", reason=error.strerror)
             await trio.sleep(_ACCEPT_PAUSE_S)
             continue
-        _start_session(accepted, runtime, nursery)
+        _start_session(sock, runtime, nursery, None if link is None else link.turn)
+
+
+async def _await_turn(listening: socket.socket, turn: Turn) -> None:
+    """Return when there is a connection, and this worker is the one to accept it."""
+    await trio.lowlevel.wait_readable(listening)
+    while not turn.is_mine(trio.current_time()):
+        await trio.sleep(POLL_S)
+        if not is_readable(listening):
+            turn.missed()
+            await trio.lowlevel.wait_readable(listening)
 
 
 def _start_session(
-    accepted: trio.socket.SocketType, runtime: Runtime, nursery: trio.Nursery
+    sock: socket.socket, runtime: Runtime, nursery: trio.Nursery, turn: Turn | None
 ) -> None:
-    sock = socket.socket(fileno=accepted.detach())
     try:
         who = peer_credentials(sock)
         channel = SocketChannel(sock)
@@ -249,4 +360,16 @@ def _start_session(
         sock.close()
         return
     serve = partial(runtime.serve, channel)
-    nursery.start_soon(serve if who is None else partial(serve, uid=who.uid, pid=who.pid))
+    if who is not None:
+        serve = partial(serve, uid=who.uid, pid=who.pid)
+    if turn is not None:
+        turn.taken()
+        serve = partial(_serve_counted, serve, turn)
+    nursery.start_soon(serve)
+
+
+async def _serve_counted(serve: Callable[[], Awaitable[None]], turn: Turn) -> None:
+    try:
+        await serve()
+    finally:
+        turn.left()

@@ -24,7 +24,6 @@ from vastar_runtime.config import (
     render,
     render_for,
 )
-from vastar_runtime.late_modules import late_modules
 from vastar_runtime.runtime_files import AlreadyRunningError, RuntimeFileError
 
 __all__ = ["main"]
@@ -96,17 +95,6 @@ def _fail(message: str, code: ExitCode) -> int:
     return code
 
 
-def _serve(options: argparse.Namespace) -> ExitCode:
-    config = load_from_options(options).config
-    with late_modules():
-        from vastar_runtime import logs, server  # noqa: PLC0415 - the event loop is for serve alone
-
-    logs.configure(config.log.level, config.log.format)
-    ending = server.run(config, load=lambda: load_from_options(options).config)
-    # Calls cut by the end of the drain time are what the configuration asked for.
-    return ExitCode.FORCED if ending is server.Ending.FORCED else ExitCode.OK
-
-
 def _check_config(options: argparse.Namespace) -> ExitCode:
     loaded = load_from_options(options)
     from vastar_runtime.assembly import refuse_unusable  # noqa: PLC0415 - as above
@@ -152,7 +140,9 @@ def _parser() -> argparse.ArgumentParser:
         _add_place(command, serving=name in {"serve", "start", "check-config"})
         return command
 
-    _add_serving(add("serve", _serve, "run in the foreground until SIGTERM or SIGINT"))
+    serve = add("serve", _later("_serve", "serve"), "run in the foreground until SIGTERM or SIGINT")
+    _add_serving(serve)
+    serve.add_argument("--worker-place", help=argparse.SUPPRESS)  # what a supervisor tells a worker
     start = add("start", _later("_start", "start"), "run in the background; returns when it serves")
     _add_serving(start)
     start.add_argument(
@@ -217,6 +207,11 @@ def _add_serving(command: argparse.ArgumentParser) -> None:
     command.add_argument("--log-format", metavar="FORMAT", help="console, json or auto")
     command.add_argument(
         "--drain-s", metavar="S", help="time that calls in flight get at shutdown, in seconds"
+    )
+    command.add_argument(
+        "--workers",
+        metavar="N",
+        help="processes that serve side by side; auto: one for each core (default: 1)",
     )
     command.add_argument(
         "--metrics-listen", metavar="[HOST:]PORT", help="let metrics be fetched there (loopback)"

@@ -22,6 +22,9 @@ from vastar_runtime.runtime_files import open_own_file
 
 __all__ = ["start"]
 
+_PASSED_ON: Final = (
+    *("socket", "config", "log_level", "log_format", "drain_s", "workers", "metrics_listen"),
+)
 _POLL_S: Final = 0.05
 _LAST_LINES: Final = 15
 _MAX_TAIL_BYTES: Final = 16_384
@@ -78,7 +81,7 @@ def _pid_of_running(address: Address) -> int | None:
 
 
 def _serve_arguments(options: argparse.Namespace) -> Iterator[str]:
-    for name in ("socket", "config", "log_level", "log_format", "drain_s", "metrics_listen"):
+    for name in _PASSED_ON:
         value = getattr(options, name)
         if value is not None:
             yield f"--{name.replace('_', '-')}={value}"

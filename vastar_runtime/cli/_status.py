@@ -22,6 +22,9 @@ _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
 _DAY_S: Final = 86_400
 _POOL_COLUMNS: Final = ("tenant", "workspace", "origin", "idle", "active", "waiting")
+_WORKER_COLUMNS: Final = (
+    *("worker", "pid", "state", "up", "restarts", "connections", "in_flight", "calls_accepted"),
+)
 _POLICY_COLUMNS: Final = ("policy", "mode", "passed", "applied", "observed")
 _BREAKER_COLUMNS: Final = ("scope", "tenant", "origin", "state")
 
@@ -109,6 +112,11 @@ def describe(found: Mapping[str, Any], address: str, *, verbose: bool = False) -
     yield ", ".join(counts)
     if found.get("limited"):
         yield f"(only what a health check tells: {found['limited']})"
+    if found.get("alone"):
+        yield f"({found['alone']})"
+    if found.get("workers"):
+        yield "workers:"
+        yield from _rows([_worker(row) for row in found["workers"]], _WORKER_COLUMNS)
     if found.get("pools"):
         yield "connections to upstreams:"
         yield from _rows(found["pools"], _POOL_COLUMNS)
@@ -130,6 +138,11 @@ def _details(found: Mapping[str, Any]) -> Iterator[str]:
     if found.get("limits"):
         yield "limits:"
         yield from _rows(found["limits"])
+
+
+def _worker(row: Mapping[str, Any]) -> dict[str, Any]:
+    up_s = row.get("uptime_s")
+    return {**row, "up": None if up_s is None else _duration(up_s)}
 
 
 def _rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> Iterator[str]:

@@ -31,6 +31,7 @@ def load_from_options(options: argparse.Namespace) -> LoadedConfig:
     for name, key in (
         ("socket", "server.socket_path"),
         ("drain_s", "server.drain_s"),
+        ("workers", "server.workers"),
         ("log_level", "log.level"),
         ("log_format", "log.format"),
         ("metrics_listen", "metrics.listen"),

@@ -109,7 +109,8 @@ class ControlConnector:
             except TeamError as error:
                 told["alone"] = f"{error}: this is the account of one worker"
         # The call that asks is not counted.
-        told["in_flight"] -= 1
+        for counted in (told, *(row for row in told.get("workers", ()) if _is_own(row))):
+            counted["in_flight"] -= 1
         if options.metrics:
             try:
                 told["metrics"] = (await render()).decode()
@@ -161,6 +162,11 @@ def account(state: RuntimeState, controlled: Controlled, *, verbose: bool) -> di
         "pools": controlled.pools(),
     }
     return told | controlled.policies() if verbose else told
+
+
+def _is_own(row: Mapping[str, Any]) -> bool:
+    """Whether a worker's row is this process's, and it has told its counts."""
+    return row.get("pid") == os.getpid() and row.get("in_flight") is not None
 
 
 def _options(call: Call) -> _Options:

@@ -202,6 +202,12 @@ class Fleet:
         """There is no process: the system has no room for it."""
         return self.ended(index, Ended(_FAILED), now_s, random_ratio)
 
+    def given_up(self, index: int, due_s: float) -> None:
+        """A worker is of no use any more: it is killed at `due_s`, unless that is decided."""
+        worker = self.workers[index]
+        if worker.phase in {Phase.STARTING, Phase.READY}:
+            worker.due_s = due_s if worker.due_s is None else min(due_s, worker.due_s)
+
     # --- what is wanted -----------------------------------------------------------------------
 
     def drain(self, now_s: float) -> list[Answer]:

@@ -43,7 +43,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def test_what_it_was_told_it_tells_serve() -> None:
     options = argparse.Namespace(
         socket="/s", config="c", log_level="info", log_format="json", drain_s="3", tcp=["1", "2"],
-        metrics_listen="9464", log_file="not for serve", timeout_s=3.0,
+        workers="4", metrics_listen="9464", log_file="not for serve", timeout_s=3.0,
     )  # fmt: skip
     assert list(_serve_arguments(options)) == [
         "--socket=/s",
@@ -51,6 +51,7 @@ def test_what_it_was_told_it_tells_serve() -> None:
         "--log-level=info",
         "--log-format=json",
         "--drain-s=3",
+        "--workers=4",
         "--metrics-listen=9464",
         "--tcp=1",
         "--tcp=2",
