@@ -24,6 +24,9 @@ __all__ = ["CallMaker", "Outgoing", "has_short_body"]
 
 _MAX_BODY_BYTES: Final = MAX_REQUEST_FRAME_BYTES - 1_048_576
 """Longest body inside a message: what is left of the frame holds the URL and the headers."""
+
+_BODY_TIMEOUT_MS: Final = 600_000
+"""What a body in pieces gets at least where nobody named a deadline: as long as streams have."""
 _SURELY_FITS: Final = _MAX_BODY_BYTES // 4
 """Characters, or bytes: no character has more than 4 of them."""
 
@@ -75,6 +78,8 @@ class CallMaker:
         """
         if timeout_ms is None and not stream:
             timeout_ms = self._config.timeout_ms
+            if source is not None:
+                timeout_ms = max(timeout_ms, _BODY_TIMEOUT_MS)
         deadline_at_ms = 0
         if timeout_ms is not None:
             check_timeout_ms("timeout_ms", timeout_ms)

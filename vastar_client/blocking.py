@@ -264,12 +264,14 @@ class RuntimeClient:
 
     def execute_http(self, request: HTTPRequest) -> HTTPResponse:
         """Make an HTTP request. Every HTTP status is an answer, not an error."""
-        timeout_ms = self._timeout_ms(getattr(request, "timeout_ms", None))
+        own_ms = getattr(request, "timeout_ms", None)
+        timeout_ms = self._timeout_ms(own_ms)
         timeout_s = timeout_ms / 1000
         connected, left_s = self._opened(timeout_s)
-        if left_s != timeout_s and timeout_ms_of(left_s) != timeout_ms:
+        is_short = has_short_body(request)
+        if left_s != timeout_s and timeout_ms_of(left_s) != timeout_ms and (is_short or own_ms):
             request = request.with_timeout(timeout_ms_of(left_s))
-        if has_short_body(request):
+        if is_short:
             return http_response(connected.call(connected.calls.http(request)))
         return connected.loop.submit(lambda: connected.client.execute_http(request)).wait()
 

@@ -49,7 +49,8 @@ class RuntimeConfig:
     Args:
         tenant_id: the tenant of calls that name none.
         workspace_id: the workspace of calls that name none; empty is none.
-        timeout_ms: the deadline of calls that set none, from the start of the call.
+        timeout_ms: the deadline of calls that set none, from the start of the call; a body that is
+            sent in pieces has at least 10 minutes.
         socket_path: the runtime's Unix socket; VASTAR_SOCKET_PATH wins unless it is empty.
         use_tcp: TCP instead of the Unix socket; VASTAR_USE_TCP=true switches it on as well.
         tcp_host: VASTAR_TCP_HOST wins when set.

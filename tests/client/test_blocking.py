@@ -133,7 +133,7 @@ def test_closing_ends_an_opening_that_hangs():
 
 
 def test_the_time_that_the_first_connection_took_is_the_calls():
-    fake = FakeRuntime([respond()])
+    fake = FakeRuntime([respond(), respond()])
 
     async def slow():
         await trio.sleep(0.2)
@@ -143,6 +143,11 @@ def test_the_time_that_the_first_connection_took_is_the_calls():
     assert client.get(URL, timeout_s=5).ok
     left_ms = fake.messages[0].deadline_at_ms - time.time() * 1000
     assert left_ms < 4801
+    client.close()
+    client = RuntimeClient(dial=slow)
+    assert client.post(URL, body=iter([b"x"])).ok
+    left_ms = fake.messages[1].deadline_at_ms - time.time() * 1000
+    assert left_ms > 590_000  # a body in pieces has a time of its own
     client.close()
 
 

@@ -43,6 +43,18 @@ def test_a_call_has_the_clients_deadline_and_a_stream_has_none(calls):
     assert own.message.deadline_at_ms > before_ms
 
 
+def test_a_body_in_pieces_has_at_least_ten_minutes_unless_its_caller_says_otherwise(calls):
+    request = HTTPRequest("PUT", URL, body=iter([b"x"]))
+    before_ms = time.time() * 1000
+    outgoing = calls.http(request)
+    assert outgoing.timeout_s == 600.0
+    assert before_ms + 599_999 <= outgoing.message.deadline_at_ms <= time.time() * 1000 + 600_000
+    assert calls.http(request.with_timeout(50)).timeout_s == 0.05
+    assert calls.http(request, stream=True).timeout_s is None
+    patient = CallMaker(RuntimeConfig(timeout_ms=3_600_000))
+    assert patient.http(request).timeout_s == 3600.0
+
+
 @pytest.mark.parametrize("body", [b"x" * 100, "é", bytearray(5), memoryview(b"abc")])
 def test_a_body_that_fits_goes_inside(calls, body):
     outgoing = calls.http(HTTPRequest("PUT", URL, body=body))
