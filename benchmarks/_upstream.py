@@ -20,10 +20,10 @@ from collections import deque
 
 import attrs
 
-__all__ = ["SMALL_BODY", "Peer", "main"]
+__all__ = ["HEAD_END", "SMALL_BODY", "SMALL_RESPONSE", "Peer", "main"]
 
 SMALL_BODY = b'{"ok":true,"msg":"hello w"}'
-_HEAD_END = b"\r\n\r\n"
+HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _READ_BYTES = 65_536
 """Below what the allocator maps and unmaps for every read (glibc: 128 KiB)."""
@@ -37,7 +37,7 @@ def _response(body: bytes) -> bytes:
     )
 
 
-_SMALL_RESPONSE = _response(SMALL_BODY)
+SMALL_RESPONSE = _response(SMALL_BODY)
 
 
 @attrs.define(eq=False)
@@ -47,24 +47,24 @@ class Peer:
     socket: socket.socket
     head: bytes = b""
     body_left: int = 0
-    answer: bytes = _SMALL_RESPONSE
+    answer: bytes = SMALL_RESPONSE
 
     def take(self, data: bytes) -> bytes:
         """The answer that `data` completes, or nothing."""
-        if data.startswith(b"GET /small") and data.endswith(_HEAD_END):
-            return _SMALL_RESPONSE
+        if data.startswith(b"GET /small") and data.endswith(HEAD_END):
+            return SMALL_RESPONSE
         return self._parse(data)
 
     def _parse(self, data: bytes) -> bytes:
         if not self.body_left:
             self.head += data
-            head, end, body = self.head.partition(_HEAD_END)
+            head, end, body = self.head.partition(HEAD_END)
             if not end:
                 return b""
             self.head = b""
             length = _LENGTH.search(head)
             asked = _BYTES_PATH.match(head)
-            self.answer = _response(b"x" * int(asked[1])) if asked else _SMALL_RESPONSE
+            self.answer = _response(b"x" * int(asked[1])) if asked else SMALL_RESPONSE
             self.body_left = int(length[1]) if length else 0
             data = body
         self.body_left -= len(data)

@@ -286,7 +286,7 @@ def test_every_benchmark_runs() -> None:
     shapes = {row["shape"] for row in closed_loop.run(short).rows}
     assert shapes == {shape.name for shape in closed_loop.SHAPES}
     assert [row["who"] for row in pipelining.run(short).rows] == ["at once", "one by one"]
-    assert len(memory.run(short).rows) == 4
+    assert len(memory.run(short).rows) == 7
     assert len(metrics_cost.run(short).rows) == 3
 
 

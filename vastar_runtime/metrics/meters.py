@@ -11,6 +11,7 @@ from typing import Final
 
 import attrs
 
+from vastar_runtime.late_modules import late_modules
 from vastar_runtime.metrics.cells import Count, Distribution, Family
 from vastar_runtime.metrics.labels import OTHER
 from vastar_runtime.metrics.snapshot import Snapshot
@@ -194,8 +195,10 @@ class Meters:
 
         Takes milliseconds, tens of them the first time: from the event loop use a `Scraper`.
         """
-        # The library behind it takes 2 MB and 25 ms, and most runtimes are never asked.
-        from vastar_runtime.metrics.exposition import text_of  # noqa: PLC0415 - as said above
+        # The library behind it takes 7 MB and 25 ms, and most runtimes are never asked. It brings
+        # an HTTP server along, whose parts these are.
+        with late_modules(("calendar", "gzip", "hashlib", "html", "mimetypes")):
+            from vastar_runtime.metrics.exposition import text_of  # noqa: PLC0415 - as said above
 
         counts = (
             *(self._calls, self._attempts, self._retries, self._given_up),
