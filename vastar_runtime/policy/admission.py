@@ -29,7 +29,16 @@ from vastar_runtime.policy.fair_queue import FairQueue, Place
 from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.verdicts import Refused, Scope
 
-__all__ = ["Admission", "AdmissionSettings", "Admitted", "Decision", "Queued"]
+__all__ = [
+    "Admission",
+    "AdmissionSettings",
+    "Admitted",
+    "Decision",
+    "Lane",
+    "Queued",
+    "let_through",
+    "line_up",
+]
 
 _LEAST_RETRY_AFTER_S: Final = 0.1
 _MAX_RETRY_AFTER_S: Final = 60.0
@@ -105,8 +114,12 @@ Decision: TypeAlias = Admitted | Queued | Refused
 
 
 @attrs.define(eq=False)
-class _Lane:
-    """The places and the line of one kind."""
+class Lane:
+    """The places and the line of one kind.
+
+    Attributes:
+        last_left_s, interval_s: how fast the line goes, for `retry_after_s`.
+    """
 
     bulkhead: Bulkhead
     queue: FairQueue[Queued] = attrs.field(factory=FairQueue)
@@ -115,14 +128,23 @@ class _Lane:
 
 
 class Admission:
-    """The admission of one runtime. `settings` hold for all that `try_admit` is given none for."""
+    """The admission of one runtime.
+
+    Args:
+        settings: what holds for all that `try_admit` is given none for.
+        bulkhead: makes the places of calls, then those of streams, for so many in the runtime.
+    """
 
     __slots__ = ("_calls", "_settings", "_streams")
 
-    def __init__(self, settings: AdmissionSettings) -> None:
+    def __init__(
+        self,
+        settings: AdmissionSettings,
+        bulkhead: Callable[[int], Bulkhead] = Bulkhead,
+    ) -> None:
         self._settings = settings
-        self._calls = _Lane(Bulkhead(settings.concurrency.max_in_runtime))
-        self._streams = _Lane(Bulkhead(settings.concurrency.max_in_runtime))
+        self._calls = Lane(bulkhead(settings.concurrency.max_in_runtime))
+        self._streams = Lane(bulkhead(settings.concurrency.max_in_runtime))
 
     def in_flight(self, *, streams: bool) -> int:
         """Calls (or streams) that hold a place."""
@@ -157,7 +179,7 @@ class Admission:
         full = lane.bulkhead.try_acquire(key, settings.concurrency)
         if full is None:
             return Admitted(key, is_stream)
-        return _line_up(lane, Queued(key, is_stream, now_s, settings), full)
+        return line_up(lane, Queued(key, is_stream, now_s, settings), full)
 
     def release(self, now_s: float, permit: Admitted) -> list[Queued]:
         """Give a place back. Once is enough, twice changes nothing.
@@ -176,7 +198,7 @@ class Admission:
             return []
         queue.unpark_tenant(key[0])
         queue.unpark_origin(key)
-        return _let_through(lane, now_s)
+        return let_through(lane, now_s)
 
     def withdraw(self, now_s: float, queued: Queued) -> list[Queued]:
         """Leave the line, or give back the place it led to; returns as `release` does."""
@@ -199,7 +221,7 @@ class Admission:
         if not lane.queue.size:
             return []
         lane.queue.unpark_origin(permit.key)
-        return _let_through(lane, now_s)
+        return let_through(lane, now_s)
 
     def change(
         self,
@@ -224,15 +246,23 @@ class Admission:
                 queued.settings = settings_of(queued.key) if settings_of else settings
                 lane.queue.weigh(queued.key[0], queued.settings.tenant_weight)
             lane.queue.unpark_all()
-            woken += _let_through(lane, now_s)
+            woken += let_through(lane, now_s)
         return woken
 
 
-def _line_up(lane: _Lane, queued: Queued, full: Scope) -> Queued | Refused:
+def line_up(lane: Lane, queued: Queued, full: Scope, elsewhere: int = 0) -> Queued | Refused:
+    """Put a call in line, or refuse it where its tenant has too many there.
+
+    Args:
+        lane: whose line.
+        queued: the call.
+        full: what it is held up by.
+        elsewhere: how many of the tenant wait in other lines that count.
+    """
     settings = queued.settings
     most = settings.max_waiting_per_tenant
     queued._place = lane.queue.push(  # noqa: SLF001 - made here
-        queued.key, queued, max_waiting=most, tenant_weight=settings.tenant_weight
+        queued.key, queued, max_waiting=most - elsewhere, tenant_weight=settings.tenant_weight
     )
     if queued._place is not None:  # noqa: SLF001 - made here
         return queued
@@ -245,7 +275,7 @@ def _line_up(lane: _Lane, queued: Queued, full: Scope) -> Queued | Refused:
     )
 
 
-def _retry_after_s(lane: _Lane, queued: Queued, settings: AdmissionSettings) -> float:
+def _retry_after_s(lane: Lane, queued: Queued, settings: AdmissionSettings) -> float:
     """About when the tenant's line, as it is now, will have gone, as it lately went."""
     if lane.interval_s is None:
         return settings.first_retry_after_s
@@ -254,7 +284,7 @@ def _retry_after_s(lane: _Lane, queued: Queued, settings: AdmissionSettings) -> 
     return min(max(ahead * lane.interval_s, _LEAST_RETRY_AFTER_S), _MAX_RETRY_AFTER_S)
 
 
-def _let_through(lane: _Lane, now_s: float) -> list[Queued]:
+def let_through(lane: Lane, now_s: float) -> list[Queued]:
     """Admit, in order, all who can go; park what cannot."""
     woken: list[Queued] = []
     queue = lane.queue
@@ -276,7 +306,7 @@ def _let_through(lane: _Lane, now_s: float) -> list[Queued]:
     return woken
 
 
-def _measure(lane: _Lane, now_s: float, left: int) -> None:
+def _measure(lane: Lane, now_s: float, left: int) -> None:
     """Keep the average time between two that leave the line."""
     if lane.last_left_s is not None:
         newest_s = (now_s - lane.last_left_s) / left

@@ -170,11 +170,19 @@ class FairQueue(Generic[Item]):
 
     def unpark_origin(self, path: tuple[str, str, str]) -> None:
         """What waits of `path` can go again; does nothing where it could."""
-        node: _Node | None = self._root
-        for name in path:
-            node = None if node is None else node.children.get(name)
+        node = self._at(path)
         if node is not None and node.is_parked:
             _unpark(node)
+
+    def is_parked_tenant(self, tenant: str) -> bool:
+        """Whether somebody of `tenant` waits, and it is parked."""
+        node = self._root.children.get(tenant)
+        return node is not None and node.is_parked
+
+    def is_parked_origin(self, path: tuple[str, str, str]) -> bool:
+        """Whether somebody of `path` waits, and it is parked."""
+        node = self._at(path)
+        return node is not None and node.is_parked
 
     def unpark_all(self) -> None:
         """Everything can go again: for when limits were changed. As long as the queue is wide."""
@@ -184,6 +192,12 @@ class FairQueue(Generic[Item]):
                 for leaf in middle.children.values():
                     if leaf.is_parked:
                         _unpark(leaf)
+
+    def _at(self, path: tuple[str, str, str]) -> _Node | None:
+        node: _Node | None = self._root
+        for name in path:
+            node = None if node is None else node.children.get(name)
+        return node
 
     @staticmethod
     def _add(parent: _Node, name: str) -> _Node:

@@ -242,3 +242,22 @@ class QueueMachine(RuleBasedStateMachine):
 
 TestQueue = QueueMachine.TestCase
 TestQueue.settings = settings(stateful_step_count=50)
+
+
+def test_it_tells_who_is_parked():
+    queue: FairQueue[int] = FairQueue()
+    path = ("a", "w", "o")
+    assert not queue.is_parked_tenant("a")
+    assert not queue.is_parked_origin(path)
+    queue.push(path, 1, max_waiting=9)
+    assert not queue.is_parked_tenant("a")
+    assert not queue.is_parked_origin(path)
+    queue.park_origin(path)
+    assert queue.is_parked_origin(path)
+    assert not queue.is_parked_origin(("a", "w", "other"))
+    queue.park_tenant("a")
+    assert queue.is_parked_tenant("a")
+    queue.unpark_tenant("a")
+    queue.unpark_origin(path)
+    assert not queue.is_parked_tenant("a")
+    assert not queue.is_parked_origin(path)
