@@ -23,11 +23,14 @@ class Headers(dict[str, str]):
     """
 
     def __init__(self, pairs: HeaderTypes | Iterable[tuple[str, str]] = ()) -> None:
-        super().__init__()
+        fields: dict[str, str] = {}
         items = pairs.items() if isinstance(pairs, Mapping) else pairs
         for name, value in items:
             key = name.lower()
-            self[key] = f"{self[key]}{_separator(key)}{value}" if key in self else value
+            if key in fields:
+                value = f"{fields[key]}{_separator(key)}{value}"  # noqa: PLW2901 - it is the field's
+            fields[key] = value
+        super().__init__(fields)
 
     def __getitem__(self, name: str) -> str:
         return super().__getitem__(name.lower())
