@@ -6,8 +6,10 @@ idle. So each worker writes how many it has into its slot of a page that all can
 has more than the fewest lets the others go first, for some milliseconds. One number a slot, one
 writer each, aligned: no lock.
 
-The worker with the fewest may hang, or be busy with one long turn. Whoever has waited in vain stops
-waiting for a while: fairness is worth milliseconds to a caller, not more.
+The worker with the fewest may hang, or be busy with one long turn. Each wait in vain halves the
+patience of the next one, down to none, until a sibling's number changes and so tells that it is
+awake. Fairness is worth milliseconds to a caller: a worker that hangs costs all of them together a
+tenth of a second, once.
 """
 
 import mmap
@@ -17,10 +19,9 @@ __all__ = ["POLL_S", "Counts", "page_bytes"]
 
 POLL_S: Final = 0.001
 """How long to wait before looking again."""
-PATIENCE_S: Final = 0.02
-"""How long a worker that has more lets the others go first."""
-SULK_S: Final = 1.0
-"""How long it does not, after that was in vain."""
+PATIENCE_S: Final = 0.05
+"""How long a worker that has more lets the others go first, at most."""
+_LEAST_PATIENCE_S: Final = POLL_S
 
 _CLOSED: Final = 0
 """A slot holds one more than the connections of its worker; 0 when it accepts none. A fresh page is
@@ -43,7 +44,7 @@ class Counts:
 
     def __init__(self, fd: int, count: int) -> None:
         self._map = mmap.mmap(fd, page_bytes(count))
-        self._slots = memoryview(self._map).cast("q")[:count]
+        self._slots: memoryview[int] = memoryview(self._map).cast("q")[:count]
 
     def close(self) -> None:
         """Let go of the page."""
@@ -71,11 +72,12 @@ class Turn:
         is_open: the worker accepts.
     """
 
-    def __init__(self, slots: memoryview, index: int) -> None:
+    def __init__(self, slots: "memoryview[int]", index: int) -> None:
         self._slots = slots
         self._index = index
         self._waiting_since_s: float | None = None
-        self._sulks_until_s = float("-inf")
+        self._patience_s = PATIENCE_S
+        self._seen: list[int] = []
         self.is_open = True
 
     def taken(self) -> None:
@@ -101,13 +103,22 @@ class Turn:
     def is_mine(self, now_s: float) -> bool:
         """Whether to accept the connection that is there, or to look again in `POLL_S`."""
         mine = self._slots[self._index]
-        if now_s < self._sulks_until_s or all(
-            mine <= each or each == _CLOSED for each in self._slots
-        ):
+        if all(mine <= each or each == _CLOSED for each in self._slots):
+            return True
+        others = self._others()
+        if others != self._seen:
+            self._seen = others
+            self._patience_s = PATIENCE_S
+        if self._patience_s < _LEAST_PATIENCE_S:
             return True
         if self._waiting_since_s is None:
             self._waiting_since_s = now_s
-        if now_s - self._waiting_since_s < PATIENCE_S:
+        if now_s - self._waiting_since_s < self._patience_s:
             return False
-        self._sulks_until_s = now_s + SULK_S
+        self._patience_s /= 2
         return True
+
+    def _others(self) -> list[int]:
+        others = list(self._slots)
+        others[self._index] = _CLOSED
+        return others

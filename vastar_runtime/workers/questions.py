@@ -11,7 +11,7 @@ and only when none refuses do all take it up. One that then does not is replaced
 import os
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from vastar_runtime._version import __version__
 from vastar_runtime.config import ConfigError, RuntimeConfig, compare, taken_up
@@ -26,7 +26,7 @@ from vastar_runtime.workers.frames import (
     FrameError,
     Message,
 )
-from vastar_runtime.workers.gathering import Gathered, Gatherings, Said
+from vastar_runtime.workers.gathering import MAX_GATHERINGS, Gathered, Gatherings, Said
 from vastar_runtime.workers.journal import Journal
 from vastar_runtime.workers.merging import merged_metrics, merged_status
 
@@ -40,7 +40,7 @@ RELOAD_STEP_S: Final = 2.0
 _SILENT: Final = "not answering"
 _TOO_MANY: Final = "too many questions at once; ask again"
 
-_Reply = Callable[[Any, str | None], None]
+_Reply: TypeAlias = Callable[[Any, str | None], None]
 
 
 class Questions:
@@ -69,7 +69,8 @@ class Questions:
         self._journal = journal
         self._started_at_s = started_at_s
         self._gatherings = Gatherings()
-        self._reloading = False
+        self._is_reloading = False
+        self._waiting: list[_Reply] = []
         self._version = 0
         self._versions: dict[int, int] = {}
         self._last_metrics: dict[int, str] = {}
@@ -217,12 +218,25 @@ class Questions:
     def reload(self, reply: _Reply | None) -> None:
         """Read the configuration anew and have all take it up, or none.
 
+        While one reload is under way, all who ask share the one after it.
+
         Args:
             reply: told what changed, or what was refused; None for a signal: the log is told.
         """
+        if len(self._waiting) >= MAX_GATHERINGS:
+            if reply is not None:
+                reply(None, _TOO_MANY)
+            return
+        self._waiting.append(reply or _nobody)
+        if not self._is_reloading:
+            self._reload_now()
+
+    def _reload_now(self) -> None:
+        replies, self._waiting = self._waiting, []
+        self._is_reloading = True
 
         def done(value: Any, fault: str | None) -> None:
-            self._reloading = False
+            self._is_reloading = False
             if fault is None:
                 self._journal.info("configuration reloaded", **value)
             else:
@@ -230,16 +244,11 @@ class Questions:
                     "the new configuration is refused, the old one holds",
                     problems=fault.splitlines(),
                 )
-            if reply is not None:
+            for reply in replies:
                 reply(value, fault)
+            if self._waiting:
+                self._reload_now()
 
-        if self._reloading:
-            fault = "the configuration is being read anew already; ask again"
-            self._journal.warning(fault)
-            if reply is not None:
-                reply(None, fault)
-            return
-        self._reloading = True
         try:
             new = self._load()
         except ConfigError as error:
@@ -288,6 +297,10 @@ class Questions:
                 )
                 self._fleet.given_up(worker.index, time.monotonic())
         done(changed, None)
+
+
+def _nobody(_value: Any, _fault: str | None) -> None:
+    """Whoever sent a signal reads the log."""
 
 
 def _state(worker: Worker, *, is_heard: bool) -> str:
