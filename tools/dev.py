@@ -3,7 +3,7 @@
 
     test [--all] [pytest arguments]  the tests; without --all (or CI=true) only the quick ones
     check                            lint, format, types, layers, generated code, shape
-    coverage                         every branch of the wire and the policy rooms
+    coverage                         every branch of the wire, policy and pipeline rooms
     demo [--scene NAME]              runtime, LLM simulator and the example connector
     bench [NAMES]                    the benchmarks
     format                           put the sources into their one format
@@ -40,6 +40,7 @@ TYPED = ("vastar_client", "vastar_runtime", "tools", "benchmarks")
 COVERED = (  # tests, and the room of which they must cover every branch
     ("tests/client/wire", "vastar_client/wire"),
     ("tests/runtime/policy", "vastar_runtime/policy"),
+    ("tests/runtime/pipeline", "vastar_runtime/pipeline"),
 )
 
 PIP_FAILED = """

@@ -16,7 +16,13 @@ from vastar_runtime.policy.classify import AttemptResult, Fault, Reached, Retry
 from vastar_runtime.policy.concurrency import Key
 from vastar_runtime.policy.token_limit import TokenLimitSettings
 from vastar_runtime.policy.verdicts import Refused, Scope
-from vastar_runtime.transport import FaultKind, Phase, TransportError, UpstreamResponse
+from vastar_runtime.transport import (
+    FaultKind,
+    Phase,
+    StreamedBody,
+    TransportError,
+    UpstreamResponse,
+)
 
 TOKENS = LimitSettings(tokens=TokenLimitSettings.per_minute(1000))
 
@@ -189,3 +195,18 @@ async def test_a_body_is_read_for_tokens_once_and_only_where_they_are_limited(au
         assert request is not None
         assert (request.prompt_bytes, request.max_tokens) == (40, 7)
         assert hop.llm_request() is request
+
+
+@pytest.mark.parametrize(("length_bytes", "prompt_bytes"), [(900, 900), (None, 0)])
+async def test_a_body_that_comes_in_pieces_costs_its_length(
+    length_bytes, prompt_bytes, autojump_clock
+):
+    async def never() -> bytes:
+        raise AssertionError
+
+    hop = make_hop(
+        CallPolicies(tenant_limits=TOKENS), body=StreamedBody(never, length_bytes=length_bytes)
+    )
+    request = hop.llm_request()
+    assert request is not None
+    assert (request.prompt_bytes, request.max_tokens) == (prompt_bytes, None)

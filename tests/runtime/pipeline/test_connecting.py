@@ -4,8 +4,9 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support.layers import in_order, laid, make_call, make_request
+from tests.support.layers import Got, in_order, laid, make_call, make_request
 from tests.support.planned import answer
+from vastar_client.wire import RequestChunk
 from vastar_runtime.calls import Call
 from vastar_runtime.outcomes import Disposition, Failure
 from vastar_runtime.pipeline import Upstreams
@@ -15,7 +16,8 @@ from vastar_runtime.policy.cooldown import CooldownSettings
 from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.retry import RetrySettings
 from vastar_runtime.policy.verdicts import Refused, Scope
-from vastar_runtime.transport import Phase, TransportError, TransportSettings
+from vastar_runtime.streams import Upload
+from vastar_runtime.transport import Phase, StreamedBody, TransportError, TransportSettings
 from vastar_runtime.transport.fake import BlackHole, Close, Send, Wait
 
 ONCE = RetrySettings(mode=Mode.OFF)
@@ -209,3 +211,30 @@ async def test_a_place_has_served_once_its_response_is_there(autojump_clock):
             assert await response.read_all() == b"abc"
             [stats] = house.transport.stats()
             assert (stats.busy, stats.idle) == (0, 1)
+
+
+async def test_a_call_may_limit_the_time_to_its_head_alone(autojump_clock):
+    async with laid(retry=ONCE) as house:
+        house.plan([Wait()])
+        call = make_call()
+        call.head_timeout_s = 4.0
+        got = await house.ask(call=call)
+        assert (got.at_s, got.call.attempts) == (4, 1)
+        assert "no head of an answer for 4 s" in str(got.error)
+
+
+async def test_that_time_begins_when_the_body_has_been_taken(autojump_clock):
+    async with laid(retry=ONCE) as house:
+        house.plan([Wait(3), *answer(200)], [Wait()])
+        for ends_at_s, status in ((13, 200), (29, 0)):
+            call = make_call()
+            call.head_timeout_s = 4.0
+            call.upload = upload = Upload(1, lambda _: None)
+            body = StreamedBody(upload.receive, 4)
+            ends: list[Got] = []
+            house.start(ends, method="PUT", body=body, call=call)
+            await trio.sleep(10)
+            upload.put(RequestChunk(1, 0, b"body", last=True))
+            await trio.sleep(5)
+            [got] = ends
+            assert (got.at_s, got.status) == (ends_at_s, status)

@@ -9,6 +9,7 @@ from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply
 from vastar_runtime.pipeline import Pipeline
 from vastar_runtime.pipeline.layers import DESCRIPTOR
 from vastar_runtime.policy import Deadline, Limit
+from vastar_runtime.streams import AnswerStream, ConnectionCredit, Upload
 from vastar_runtime.transport import Phase
 
 
@@ -60,6 +61,23 @@ async def test_an_unknown_connector_is_named_beside_the_known_ones(autojump_cloc
     outcome = await pipeline(never).run(call(connector="x" * 1000))
     assert outcome == Failure(
         FailureKind.INVALID_REQUEST, f"Unknown connector: {'x' * 100}; known are other, test"
+    )
+
+
+@pytest.mark.parametrize("flag", ["stream", "body_follows"])
+async def test_a_connector_that_does_not_stream_is_not_asked_to(flag, autojump_clock):
+    async def touched(call: Call) -> Outcome:
+        pytest.fail("the connector was asked")
+
+    asked = call()
+    if flag == "stream":
+        asked.stream = AnswerStream(1, ConnectionCredit(), trio.sleep)  # type: ignore[arg-type]
+    else:
+        asked.upload = Upload(1, lambda _: None)
+    outcome = await Pipeline({"test": Scripted(touched, can_stream=False)}).run(asked)
+    assert outcome == Failure(
+        FailureKind.INVALID_REQUEST,
+        f"connector test does not stream: send the call without `{flag}`",
     )
 
 

@@ -278,3 +278,14 @@ async def test_without_limits_nothing_is_read(autojump_clock):
             async with response:
                 lease.saw(await response.read_all())
             assert lease._holdings.tokens is None
+
+
+@pytest.mark.parametrize("is_limited", [True, False])
+async def test_events_are_wanted_where_somebody_counts_their_tokens(is_limited, autojump_clock):
+    async with laid(**({"limits": per_hour()} if is_limited else {})) as house:
+        house.plan(events("[DONE]"))
+        with house.layers.lease(make_call()) as lease:
+            response = await lease.request(make_request(method="POST", body=prompt()))
+            assert not isinstance(response, Failure)
+            assert lease.wants_events is is_limited
+            await response.read_all()

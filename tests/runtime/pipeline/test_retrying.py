@@ -14,7 +14,7 @@ from vastar_runtime.policy.backoff import BackoffSettings
 from vastar_runtime.policy.cooldown import CooldownSettings
 from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.retry import RetrySettings
-from vastar_runtime.transport import Phase
+from vastar_runtime.transport import Phase, StreamedBody
 from vastar_runtime.transport.fake import Refuse, Reset, Send, Wait
 
 OFF = CooldownSettings(mode=Mode.OFF)
@@ -294,3 +294,20 @@ async def test_observe_decides_and_changes_nothing(autojump_clock):
         assert house.meters.of("retried") == [("transient",)]
         gate = house.around.gates.of("retry", Mode.OBSERVE)
         assert (gate.observed, gate.applied) == (1, 0)
+
+
+@pytest.mark.parametrize(("size", "attempts"), [(65_536, 2), (65_537, 1)])
+async def test_a_body_in_pieces_is_sent_again_while_all_of_it_was_kept(
+    size, attempts, autojump_clock
+):
+    left = [b"x" * size]
+
+    async def receive() -> bytes:
+        await trio.lowlevel.checkpoint()
+        return left.pop() if left else b""
+
+    async with laid() as house:
+        house.plan(answer(503), answer(200, b"ok"))
+        got = await house.ask(method="PUT", body=StreamedBody(receive, size))
+        assert (got.status, got.call.attempts) == (200 if attempts > 1 else 503, attempts)
+        assert house.meters.of("gave_up") == ([] if attempts > 1 else [("not_retryable",)])
