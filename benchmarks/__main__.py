@@ -28,6 +28,8 @@ BENCHMARKS: Final = (
     "closed_loop",
     "latency_load",
     "workers",
+    "stage_budget",
+    "flame",
     "one_deep",
     "connection_reuse",
     "pipelining",
@@ -132,7 +134,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", metavar="NAME", help="which; all; none lists them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the reports here too")
     parser.add_argument(
-        "--compare", type=Path, metavar="FILE", help="with such a file: old, new, and their ratio"
+        *("--compare", "--before"),
+        type=Path,
+        metavar="FILE",
+        help="with such a file: old, new, and their ratio",
     )
     parser.add_argument(
         "--explain", action="store_true", help="run nothing: say what is measured, and how"
