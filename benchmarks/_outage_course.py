@@ -21,7 +21,7 @@ import trio
 import trio.testing
 
 from benchmarks._outage_upstream import DyingUpstream, Outage
-from tools.simulate._chance import repeatable, stream
+from tools.chance import repeatable, stream
 from vastar_client.wire import (
     NEED_DATA,
     Connection,

@@ -1,8 +1,8 @@
 """One seed, and everything that chance decides drawn from it.
 
-Each part of the simulation draws from a stream of its own, named, so that one more draw in one of
-them does not turn the whole run into another one. Seeds are texts: Python hashes those the same way
-in every process, whatever PYTHONHASHSEED says.
+Each part of a run (of `tools.simulate`, of a benchmark in virtual time) draws from a stream of its
+own, named, so that one more draw in one of them does not turn the whole run into another one. Seeds
+are texts: Python hashes those the same way in every process, whatever PYTHONHASHSEED says.
 
 Trio runs the tasks that are ready in an order that it shuffles. It has a random source and a
 switch for that, private and meant for exactly this purpose (pytest-trio and Hypothesis use them):

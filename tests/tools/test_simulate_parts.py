@@ -5,7 +5,7 @@ import pytest
 import trio
 import trio.testing
 
-from tools.simulate._chance import stream
+from tools.chance import stream
 from tools.simulate._event_log import EventLog
 from tools.simulate._line import Head, Line
 from tools.simulate._moods import MOODS, Connect, Draw, Reaction

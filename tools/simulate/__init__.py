@@ -11,8 +11,8 @@ Shape, from the outside in:
   happen at this instant, then the invariants look, then time moves to the next event. A run ends in
   a recovery (all upstreams well: everybody is served, circuits close) or in a drain, and nothing
   may be left.
-- `_chance` makes it repeatable: named streams of one seed, Trio's scheduler seeded, no collector.
-  `_event_log` is what happened, and its SHA-256 is what two runs are compared by.
+- `tools.chance` makes it repeatable: named streams of one seed, Trio's scheduler seeded, no
+  collector. `_event_log` is what happened, and its SHA-256 is what two runs are compared by.
 - `_setup` draws tenants, hosts and a configuration; `_actions` draws what happens in a step (calls,
   cancels, closed connections, moods of upstreams, crashes, steps of the wall clock, reloads).
 - `_callers`, `_upstreams`, `_moods` and `_line` are the world around the runtime; `_seam` is where

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 import attrs
 from msgspec.structs import replace
 
-from tools.simulate._chance import stream
+from tools.chance import stream
 from vastar_runtime.config import (
     HttpConfig,
     PoliciesConfig,

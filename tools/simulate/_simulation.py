@@ -15,9 +15,9 @@ import attrs
 import trio
 import trio.testing
 
+from tools.chance import repeatable, stream
 from tools.simulate._actions import Actions, Clock, Wanted
 from tools.simulate._callers import Callers
-from tools.simulate._chance import repeatable, stream
 from tools.simulate._event_log import EventLog
 from tools.simulate._log_capture import captured_log
 from tools.simulate._moods import WELL
