@@ -74,6 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         print(f"no benchmark {unknown[0]!r}: one of {', '.join(known)}, or all", file=sys.stderr)
         return 2
+    if options.output is not None and len(names) > 1:
+        print("--output is for one benchmark: each draws a picture of its own", file=sys.stderr)
+        return 2
     if options.explain:
         for name in names:
             print(f"== {name}\n{(import_module(f'benchmarks.{name}').__doc__ or '').strip()}\n")
@@ -151,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pin", action="store_true", help="a core of its own for the measured process"
     )
-    parser.add_argument("--output", metavar="FILE", help="the picture (build/outage.png)")
+    parser.add_argument("--output", metavar="FILE", help="the picture (build/NAME.png)")
     parser.add_argument(
         "--seed", type=_positive(int), metavar="N", help="of what runs in virtual time (1)"
     )

@@ -226,6 +226,11 @@ def test_an_unknown_name_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "closed_loop" in capsys.readouterr().err
 
 
+def test_one_file_is_not_for_the_pictures_of_several(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["flame", "outage", "--output", "x.png"]) == 2
+    assert "--output" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("bad", ["0", "-1", "x"])
 def test_options_that_mean_nothing_are_refused(bad: str) -> None:
     with pytest.raises(SystemExit) as ended:
