@@ -133,6 +133,7 @@ ROOMS = (
     Room(15, ("vastar_runtime.policy",), "decisions; no trio, no wire, no clock of its own"),
     Room(15, ("vastar_runtime.transport",), "bytes to upstreams; knows no call"),
     Room(16, ("vastar_runtime.metrics",), "counts what happens; knows no call"),
+    Room(16, ("vastar_runtime.sharing",), "policy state that the workers of a host share"),
     Room(17, ("vastar_runtime.streams",), "answers and request bodies in pieces, under credit"),
     Room(18, ("vastar_runtime.calls",), "a call: its deadline, its progress, its parts"),
     Room(19, ("vastar_runtime.workers",), "several processes behind one socket, and how they talk"),

@@ -1,0 +1,92 @@
+"""One record in the hands of a worker's machine: its lock, its state, its own column.
+
+What every shared machine does is in two lines: `if words[version_at] != seen` somebody else has
+changed the state, so what is remembered is stale; and
+
+    with record:                    # the lock
+        values = record.read(STATE)     # None = nobody has written yet
+        ...step...
+        record.write(STATE, values, keep_until_s)
+"""
+
+import struct
+from types import TracebackType
+from typing import Any, Final, Self
+
+from vastar_runtime.sharing.layout import WORD_BYTES, RecordWord
+from vastar_runtime.sharing.memory import Memory
+
+__all__ = ["NEVER_SEEN", "Record"]
+
+NEVER_SEEN: Final = -1
+"""What no version is equal to."""
+
+
+class Record:
+    """A record that this worker is attached to. A context manager: its lock.
+
+    Attributes:
+        at: where it begins.
+        worker: which column is ours.
+        words: of the whole memory.
+        version_at: the word to look at for whether `seen` is still so.
+        seen: the version that was read or written last.
+        ahead_s: of this process's clock, to be taken off times that go into the memory.
+    """
+
+    __slots__ = ("_lock", "_memory", "ahead_s", "at", "seen", "version_at", "words", "worker")
+
+    def __init__(self, memory: Memory, record_at: int, worker: int, ahead_s: float) -> None:
+        self._memory = memory
+        self._lock = memory.record_lock(record_at)
+        self.at = record_at
+        self.worker = worker
+        self.words = memory.words
+        self.version_at = record_at + RecordWord.VERSION
+        self.seen = NEVER_SEEN
+        self.ahead_s = ahead_s
+
+    def __enter__(self) -> Self:
+        self._lock.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lock.__exit__(kind, error, traceback)
+
+    @property
+    def workers(self) -> int:
+        """How many columns of each sort there are."""
+        return self._memory.layout.workers
+
+    def columns_at(self, sort: int) -> int:
+        """Where the columns of one sort begin."""
+        return self._memory.layout.columns_at(self.at, sort)
+
+    def read(self, form: struct.Struct) -> tuple[Any, ...] | None:
+        """The state, under the lock; None where none was written."""
+        self.seen = version = self.words[self.version_at]
+        if not version:
+            return None
+        state_at = self._memory.layout.state_at(self.at, version)
+        return form.unpack_from(self._memory.data, state_at * WORD_BYTES)
+
+    def write(self, form: struct.Struct, values: tuple[Any, ...], keep_until_s: float) -> None:
+        """Let `values` be the state, under the lock.
+
+        Args:
+            form: as it is read.
+            values: what it packs.
+            keep_until_s: when forgetting it becomes as good as keeping it, by the shared clock.
+        """
+        memory = self._memory
+        version = self.words[self.version_at] + 1
+        state_at = memory.layout.state_at(self.at, version)
+        form.pack_into(memory.data, state_at * WORD_BYTES, *values)
+        keep_at = self.at + RecordWord.KEEP_UNTIL
+        memory.times[keep_at] = max(memory.times[keep_at], keep_until_s)
+        self.words[self.version_at] = self.seen = version
