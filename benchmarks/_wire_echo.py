@@ -32,7 +32,7 @@ from vastar_client.wire import (
     encode_http_response,
 )
 
-__all__ = ["Peer", "main"]
+__all__ = ["BEFORE", "BEHIND", "Peer", "main"]
 
 _LENGTH: Final = Struct(">I")
 _U64: Final = Struct("<Q")
@@ -65,7 +65,7 @@ def _answer_parts() -> tuple[bytes, bytes]:
     return before, behind
 
 
-_BEFORE, _BEHIND = _answer_parts()
+BEFORE, BEHIND = _answer_parts()
 
 
 class Peer:
@@ -90,7 +90,7 @@ class Peer:
             if data[at + 4] != MessageType.EXECUTE_REQUEST:
                 raise ValueError(f"a frame of type {data[at + 4]}: this server only answers calls")
             # The id is the first slot of a call as it is of an answer; the other value is no class.
-            answers += (_BEFORE, _U64.pack(answer_fields(data, at + _HEADER_BYTES)[0]), _BEHIND)
+            answers += (BEFORE, _U64.pack(answer_fields(data, at + _HEADER_BYTES)[0]), BEHIND)
             at = end
         self._rest = data[at:]
         return b"".join(answers)
