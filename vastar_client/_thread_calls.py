@@ -40,6 +40,7 @@ class ThreadCall(UnaryEntry):
 
     __slots__ = (
         "_is_cancelled",
+        "_is_expired",
         "_is_settled",
         "_link",
         "_lock",
@@ -59,6 +60,7 @@ class ThreadCall(UnaryEntry):
         self._session: Session | None = None
         self._scope: trio.CancelScope | None = None
         self._is_cancelled = False
+        self._is_expired = False
         self._is_settled = False
         self._lock = threading.Lock()
         self._lock.acquire()  # released by `wake`, acquired again by `wait`
@@ -90,8 +92,8 @@ class ThreadCall(UnaryEntry):
     def begin(self) -> "Session | None":
         """Begin it; the connection that it is lined up on, which is to be pushed."""
         self._loop.under_way.add(self)
-        if self._is_cancelled:
-            self.settle(lost())
+        if self._is_cancelled or self._is_expired:
+            self.settle(lost() if self._is_cancelled else stuck(self, self._timeout_s))
             return None
         session = self._session = self._link.begin(self)
         if session is None:
@@ -118,7 +120,11 @@ class ThreadCall(UnaryEntry):
             self._scope.cancel()
 
     def _expire(self) -> None:
-        """Its time is over. A task that makes it minds the time itself."""
+        """Its time is over. A task that makes it minds the time itself.
+
+        It may not have begun yet: Trio does not say in which order it calls what was left with it.
+        """
+        self._is_expired = True
         self._give_up(stuck(self, self._timeout_s))
 
     def _give_up(self, error: Exception) -> None:

@@ -135,3 +135,83 @@ def test_opening_ends_when_the_loop_dies_meanwhile():
 
     with pytest.raises(ConnectionClosed):
         RuntimeClient(dial=dial).connect()
+
+
+class Counted:
+    """What a thread leaves with the loop; it has begun."""
+
+    def __init__(self):
+        self.begun = threading.Event()
+
+    def begin(self):
+        self.begun.set()
+
+    def settle(self, _error):
+        raise AssertionError("the loop lives")
+
+
+@pytest.fixture
+def wakes(monkeypatch):
+    """The wake-ups that are asked for; none gets through."""
+    asked = []
+
+    def call_soon(function):
+        asked.append(function)
+        return True
+
+    loop = _loop_thread.current_loop()
+    loop.submit(trio.lowlevel.checkpoint).wait()
+    monkeypatch.setattr(loop, "call_soon", call_soon)
+    loop._promised = -1
+    yield loop, asked, monkeypatch
+    monkeypatch.undo()
+    loop._promised = -1
+    loop.submit(trio.lowlevel.checkpoint).wait()
+
+
+def test_threads_that_submit_together_share_one_wake_up(wakes):
+    loop, asked, monkeypatch = wakes
+    left = [Counted() for _ in range(5)]
+    for one in left:
+        thread, caught = in_thread(lambda one=one: loop.post(one))
+        thread.join()
+        assert caught == [None]
+    assert asked == [loop._begin_submitted]
+    monkeypatch.undo()
+    asked[0]()
+    assert all(one.begun.is_set() for one in left)
+    last = Counted()
+    loop.post(last)
+    assert last.begun.wait(5), "what was promised is over: it is woken again"
+
+
+def test_the_main_thread_promises_only_what_it_has_done(wakes):
+    """A signal handler in the middle of its wake-up may make calls itself, and must not wait."""
+    loop, asked, monkeypatch = wakes
+
+    def call_soon(function):
+        asked.append(function)
+        if len(asked) == 1:
+            loop.post(Counted())  # the handler
+        return True
+
+    monkeypatch.setattr(loop, "call_soon", call_soon)
+    loop.post(Counted())
+    assert len(asked) == 2
+    loop.post(Counted())
+    assert len(asked) == 2, "now it is done"
+
+
+def test_a_wake_up_that_something_interrupts_is_made_all_the_same(wakes):
+    loop, asked, monkeypatch = wakes
+
+    def call_soon(function):
+        asked.append(function)
+        if len(asked) == 1:
+            raise LookupError
+        return True
+
+    monkeypatch.setattr(loop, "call_soon", call_soon)
+    with pytest.raises(LookupError):
+        loop.post(Counted())
+    assert len(asked) == 2

@@ -6,6 +6,7 @@ import trio.testing
 
 from tests.support.client_calls import URL, assert_nothing_is_left, connected, echo
 from tests.support.client_streams import Wrapped, recording_dial, scripted
+from vastar_client._entries import Entry
 from vastar_client.async_client import AsyncRuntimeClient
 from vastar_client.errors import (
     ConnectionClosed,
@@ -149,3 +150,75 @@ async def test_calls_given_up_while_the_runtime_reads_nothing_leave_no_bodies(au
         assert (await client.get(URL)).ok
         assert len(fake.requests) == 2
         assert_nothing_is_left(client)
+
+
+class Trying(Wrapped):
+    """A stream whose socket takes `room` bytes without waiting, and then no more."""
+
+    def __init__(self, inner, room):
+        super().__init__(inner)
+        self.room = room
+        self.tried = b""
+
+    def try_send(self, item):
+        if self.room is None:
+            raise BrokenPipeError
+        taken, self.room = min(len(item), self.room), max(0, self.room - len(item))
+        self.tried += bytes(item[:taken])
+        return taken
+
+    async def send(self, item):
+        await super().send(self.tried + bytes(item))
+        self.tried = b""
+
+
+def lined_up(client, count):
+    """Entries of calls that wait for a push, and the session."""
+    calls, link = client.for_threads()
+    entries = [Entry(calls.http(GET(f"{URL}/{n}")).message) for n in range(count)]
+    (session,) = {link.begin(entry) for entry in entries}
+    return entries, session
+
+
+@pytest.mark.parametrize("room", [None, 0, 1, 150])
+async def test_what_a_push_cannot_send_the_writer_sends(autojump_clock, room):
+    fake = FakeRuntime(echo)
+    streams = []
+
+    async def dial():
+        streams.append(Trying(await fake.dial(), room))
+        return streams[-1]
+
+    async with AsyncRuntimeClient(dial=dial) as client:
+        await connected(client)
+        entries, session = lined_up(client, 3)
+        session.push()
+        more, _ = lined_up(client, 2)
+        session.push()  # behind what is unsent
+        assert len(streams[0].tried) == (room or 0)
+        for entry in (*entries, *more):
+            await entry.done.wait()
+        urls = [call.url for call in fake.requests]
+        assert urls == [f"{URL}/{n}" for n in (0, 1, 2, 0, 1)]
+        assert_nothing_is_left(client)
+
+
+async def test_a_push_while_the_writer_writes_is_left_to_it(autojump_clock):
+    fake = FakeRuntime(echo)
+    streams = []
+
+    async def dial():
+        streams.append(Trying(await fake.dial(), 10_000_000))
+        streams[-1].gate = trio.Event()
+        return streams[-1]
+
+    async with AsyncRuntimeClient(dial=dial) as client, trio.open_nursery() as nursery:
+        await connected(client)
+        nursery.start_soon(client.get, URL)
+        await trio.testing.wait_all_tasks_blocked()
+        entries, session = lined_up(client, 1)
+        session.push()
+        assert streams[0].tried == b"", "it would come in the middle of a frame"
+        streams[0].gate.set()
+        await entries[0].done.wait()
+    assert len(fake.requests) == 2
