@@ -256,7 +256,7 @@ class Session:
                 answer = await self._dispatcher.serve(call)
             finally:
                 self._streams.close(call)
-            await self._outbox.put(answer)
+            await self._outbox.put(answer, is_alone=self._in_flight == 1)
         finally:
             calls = self._calls[call.request.request_id]
             calls.remove(call)

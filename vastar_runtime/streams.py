@@ -26,10 +26,10 @@ from vastar_client.wire.messages import Buffer, RequestChunk
 from vastar_client.wire.windows import ReceiveWindow, SendWindow
 from vastar_runtime.transport import BodyAborted
 
-__all__ = ["AnswerStream", "ConnectionCredit", "Upload"]
+__all__ = ["MAX_CHUNK_BYTES", "AnswerStream", "ConnectionCredit", "Upload"]
 
-MAX_CHUNK_BYTES: Final = 65_536
-"""Of data in one frame: others on the connection shall not wait for more."""
+MAX_CHUNK_BYTES: Final = 262_144
+"""Of data in one frame: others on the connection shall not wait for more, which is 0.3 ms."""
 
 
 _JOINED_BYTES: Final = 4096

@@ -64,6 +64,9 @@ class Counting:
         self._channel = channel
         self._writes = writes
 
+    def try_send(self, buffers):
+        """As a stream, which cannot be tried."""
+
     async def send_buffers(self, buffers, *, stall_timeout_s=None):
         self._writes.append(sum(map(len, buffers)))
         await self._channel.send_buffers(buffers, stall_timeout_s=stall_timeout_s)
@@ -288,3 +291,75 @@ async def test_waiting_for_an_empty_outbox(autojump_clock):
         await trio.testing.wait_all_tasks_blocked()
         assert emptied == [3]
         nursery.cancel_scope.cancel()
+
+
+class Tried(Counting):
+    """A channel that can be tried, and notes what is sent by whom."""
+
+    def __init__(self, channel: MemoryChannel, writes: list[int]) -> None:
+        super().__init__(channel, writes)
+        self.tries = 0
+
+    def try_send(self, buffers):
+        self.tries += 1
+        return self._channel.try_send(buffers)
+
+
+def tried(rig: Rig) -> Tried:
+    channel = Tried(rig.channel, rig.writes)
+    rig.outbox._channel = channel  # type: ignore[assignment]
+    return channel
+
+
+async def test_one_that_is_alone_is_sent_without_the_writer(autojump_clock):
+    rig = Rig()
+    channel = tried(rig)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.outbox.run)
+        await trio.testing.wait_all_tasks_blocked()
+        await rig.outbox.put(answer(1), is_alone=True)
+        rig.outbox.put_at_once(answer(2))
+        await rig.outbox.put(answer(3))  # it may be joined by others
+        await rig.outbox.put(answer(4), is_alone=True)  # not past the one that waits
+        assert (channel.tries, rig.writes) == (2, [])
+        got = await rig.received(4)
+        assert [message.request_id for message in got] == [1, 2, 3, 4]  # type: ignore[union-attr]
+        assert (channel.tries, len(rig.writes)) == (2, 1)
+        await rig.outbox.wait_empty()
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_the_socket_does_not_take_at_once_is_sent_before_all_else(autojump_clock):
+    rig = Rig()
+    channel = tried(rig)
+    rig.opt_in()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.outbox.run)
+        await trio.testing.wait_all_tasks_blocked()
+        await rig.outbox.put(answer(1, 10_000), is_alone=True)  # the pipe takes 4,096 bytes
+        assert not rig.outbox.is_empty
+        await rig.outbox.put(answer(2), is_alone=True)
+        await rig.outbox.put(answer(3, 20_000))  # large ones go alone, where they can
+        assert channel.tries == 1
+        got = await rig.received(3)
+        assert [len(message.payload) for message in got] == [10_000, 1, 20_000]  # type: ignore[union-attr,arg-type]
+        await rig.outbox.wait_empty()
+        await rig.outbox.put(answer(4, 20_000))
+        assert channel.tries == 2
+        await rig.received(1)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_try_that_fails_ends_the_writer(autojump_clock):
+    rig = Rig()
+    tried(rig)
+    with pytest.RaisesGroup(trio.BrokenResourceError):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.outbox.run)
+            await trio.testing.wait_all_tasks_blocked()
+            rig.caller.abort()
+            await rig.outbox.put(answer(1), is_alone=True)
+            await rig.outbox.put(answer(2), is_alone=True)
+            await trio.sleep_forever()
+    with pytest.raises(LocalProtocolError, match="failed write"):
+        rig.connection.send(answer(3))

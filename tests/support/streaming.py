@@ -39,6 +39,7 @@ from vastar_client.wire import (
 )
 from vastar_client.wire.limits import INITIAL_CONNECTION_WINDOW_BYTES, INITIAL_STREAM_WINDOW_BYTES
 from vastar_client.wire.windows import ReceiveWindow, SendWindow
+from vastar_runtime.streams import MAX_CHUNK_BYTES
 
 __all__ = ["Stream", "StreamCaller", "http_stream", "streaming"]
 
@@ -138,7 +139,7 @@ class Stream:
                 assert frame.sequence == self.chunk_count, "a gap"
                 self.chunk_count += 1
                 data = bytes(frame.data or b"")
-                assert 0 < len(data) <= 65_536
+                assert 0 < len(data) <= MAX_CHUNK_BYTES
                 self.window.received(len(data))
                 self.total_bytes += len(data)
                 if self.keeps:

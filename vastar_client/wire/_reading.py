@@ -77,9 +77,13 @@ def _follow(view: memoryview, at: int, end: int, item_bytes: int) -> tuple[int, 
 
 
 def _read_string(view: memoryview, at: int, end: int) -> str:
-    first_at, count = _follow(view, at, end, 1)
+    first_at = at + _U32.unpack_from(view, at)[0] + _OFFSET_BYTES
+    # Spelled out, as most of what is read are strings; `_follow` says what is wrong.
+    if first_at > end or (stop := first_at + _U32.unpack_from(view, first_at - 4)[0]) > end:
+        _follow(view, at, end, 1)
+        raise AssertionError("unreachable")
     try:
-        return str(view[first_at : first_at + count], "utf-8")
+        return str(view[first_at:stop], "utf-8")
     except UnicodeDecodeError as error:
         raise MalformedError(f"not UTF-8 at byte {error.start}: {error.reason}") from None
 
@@ -88,11 +92,6 @@ def _read_bytes(view: memoryview, at: int, end: int) -> memoryview:
     """A vector of bytes as a view of the message, not a copy."""
     first_at, count = _follow(view, at, end, 1)
     return memoryview(view)[first_at : first_at + count]
-
-
-def _read_bool(view: memoryview, at: int, _end: int) -> bool:
-    """Like the generated code, any byte but 0 is true."""
-    return view[at] != 0
 
 
 def _scalar_reader(code: str) -> _Read:
@@ -123,8 +122,8 @@ _PAIR_SLOTS: Final = Struct("<HHHH")
 _PAIR_VTABLE_BYTES: Final = _PAIR_SLOTS.size
 
 
-def _read_pair(view: memoryview, at: int, end: int) -> tuple[str, str]:
-    """One KeyValue table, whose two strings are required."""
+def _pair_layout(view: memoryview, at: int, end: int) -> tuple[int, int, int, int]:
+    """Where the vtable of the KeyValue table at `at` lies, the table's size, key and value."""
     vtable_at, vtable_bytes = _find_vtable(view, at, end)
     if vtable_bytes < _PAIR_VTABLE_BYTES:
         table_bytes, key_at, value_at = _U16.unpack_from(view, vtable_at + 2)[0], 0, 0
@@ -136,7 +135,7 @@ def _read_pair(view: memoryview, at: int, end: int) -> tuple[str, str]:
         raise MalformedError("required field missing: key and value must both be there")
     if min(key_at, value_at) < _OFFSET_BYTES or max(key_at, value_at) > table_bytes - _OFFSET_BYTES:
         raise MalformedError(f"fields at {key_at, value_at} of a {table_bytes} byte table")
-    return _read_string(view, at + key_at, end), _read_string(view, at + value_at, end)
+    return vtable_at, table_bytes, key_at, value_at
 
 
 def _read_key_values(view: memoryview, at: int, end: int) -> tuple[tuple[str, str], ...]:
@@ -146,28 +145,35 @@ def _read_key_values(view: memoryview, at: int, end: int) -> tuple[tuple[str, st
         raise MalformedError(f"{count} pairs, more than {MAX_HEADER_PAIRS}")
     pairs = []
     budget = end + _SHARED_STRING_SLACK_BYTES
-    for index in range(count):
-        offset_at = first_at + 4 * index
+    # Builders share the vtable among the pairs: what was checked of it holds for the next.
+    vtable_at, table_bytes, key_at, value_at = -1, 0, 0, 0
+    for offset_at in range(first_at, first_at + 4 * count, 4):
         try:
-            pair = _read_pair(view, offset_at + _U32.unpack_from(view, offset_at)[0], end)
+            table_at = offset_at + _U32.unpack_from(view, offset_at)[0]
+            if (
+                table_at > end - max(table_bytes, _OFFSET_BYTES)
+                or table_at - _I32.unpack_from(view, table_at)[0] != vtable_at
+            ):
+                vtable_at, table_bytes, key_at, value_at = _pair_layout(view, table_at, end)
+            key = _read_string(view, table_at + key_at, end)
+            value = _read_string(view, table_at + value_at, end)
         except MalformedError as error:
-            raise MalformedError(f"[{index}]: {error}") from None
-        budget -= len(pair[0]) + len(pair[1])
+            raise MalformedError(f"[{(offset_at - first_at) // 4}]: {error}") from None
+        budget -= len(key) + len(value)
         if budget < 0:
             raise MalformedError(_SHARED)
-        pairs.append(pair)
+        pairs.append((key, value))
     return tuple(pairs)
 
 
+_NUMBERS: Final = frozenset({Kind.BOOL, Kind.U16, Kind.I32, Kind.U32, Kind.I64, Kind.U64})
+"""Like the generated code, any byte but 0 is true of a BOOL."""
+
 _READERS: Final[dict[Kind, _Read]] = {
-    Kind.BOOL: _read_bool,
     Kind.STRING: _read_string,
     Kind.BYTES: _read_bytes,
     Kind.KEY_VALUES: _read_key_values,
-    **{
-        kind: _scalar_reader(kind.code)
-        for kind in (Kind.U16, Kind.I32, Kind.U32, Kind.I64, Kind.U64)
-    },
+    **{kind: _scalar_reader(kind.code) for kind in _NUMBERS},
 }
 
 
@@ -184,11 +190,15 @@ class _Layout:
 
     Attributes:
         table_bytes: the inline size that the vtable declares.
-        fields: (name, offset in the table, reader) of each present field, in the order of slots.
+        numbers: reads, from the table's start, all numbers that lie one behind another.
+        number_names: their names, in that order.
+        fields: (name, offset in the table, reader) of the others, in the order of slots.
         missing: the required fields that are absent, as a message names them.
     """
 
     table_bytes: int
+    numbers: Struct
+    number_names: tuple[str, ...]
     fields: tuple[tuple[str, int, _Read], ...]
     missing: str
 
@@ -206,15 +216,32 @@ def _lay_out(table: Table, vtable: bytes) -> _Layout:
     """The layout that `vtable` (its sizes and offsets) gives to `table`."""
     table_bytes = _U16_PAIR.unpack_from(vtable)[1]
     offsets = Struct(f"<{len(vtable) // 2 - 2}H").unpack_from(vtable, 4)
-    present = []
+    numbers: list[tuple[int, Field]] = []
+    others = []
     # Slots that a newer peer appended are not read.
     for field, offset in zip(table.fields, offsets, strict=False):
         if offset:
             is_inside = _OFFSET_BYTES <= offset <= table_bytes - field.kind.width_bytes
-            read = _reader_of(field) if is_inside else _refuser(offset, table_bytes)
-            present.append((field.name, offset, read))
-    missing = table.required - {name for name, _, _ in present}
-    return _Layout(table_bytes, tuple(present), ", ".join(sorted(missing)))
+            if is_inside and field.kind in _NUMBERS:
+                numbers.append((offset, field))
+            else:
+                read = _reader_of(field) if is_inside else _refuser(offset, table_bytes)
+                others.append((field.name, offset, read))
+    present = {field.name for _, field in numbers} | {name for name, _, _ in others}
+    format_, names, at = "<", [], 0
+    for offset, field in sorted(numbers, key=_offset_of):
+        if offset < at:  # they overlap: no builder does that, but it can be read
+            others.append((field.name, offset, _reader_of(field)))
+            continue
+        format_ += f"{offset - at}x{field.kind.code}"
+        names.append(field.name)
+        at = offset + field.kind.width_bytes
+    missing = ", ".join(sorted(table.required - present))
+    return _Layout(table_bytes, Struct(format_), tuple(names), tuple(others), missing)
+
+
+def _offset_of(number: tuple[int, Field]) -> int:
+    return number[0]
 
 
 @attrs.define
@@ -223,6 +250,11 @@ class TableReader:
 
     table: Table
     _layouts: dict[bytes, _Layout] = attrs.field(factory=dict, init=False)
+    _initial: dict[str, Any] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """A plain dictionary is copied in a fifth of the time."""
+        self._initial = dict(self.table.initial)
 
     def read(self, view: memoryview) -> Any:
         """The value of the root table of `view`.
@@ -230,7 +262,7 @@ class TableReader:
         Raises:
             MalformedError: naming table, field and fault; `request_id` set where it could be read.
         """
-        values = dict(self.table.initial)
+        values = self._initial.copy()
         try:
             # Slices of bytes cost less than slices of a view, and a small copy costs nothing.
             self._read_into(values, bytes(view) if len(view) <= _SMALL_BYTES else view)
@@ -254,6 +286,7 @@ class TableReader:
         # A small message is not worth counting: its few fields cannot name much.
         counts_text = end > _SHARED_STRING_SLACK_BYTES
         budget = end + _SHARED_STRING_SLACK_BYTES
+        values.update(zip(layout.number_names, layout.numbers.unpack_from(view, at), strict=True))
         for name, offset, read in layout.fields:
             try:
                 values[name] = value = read(view, at + offset, end)

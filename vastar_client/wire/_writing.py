@@ -10,8 +10,9 @@ combination and kept; a message then costs one `pack` plus its strings.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from operator import attrgetter
 from struct import Struct
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ from vastar_client.wire.messages import Buffer, KeyValues
 __all__ = ["TableWriter", "buffers_bytes", "one_buffer"]
 
 _U32: Final = Struct("<I")
+_STRING, _KEY_VALUES, _BYTES = Kind.STRING, Kind.KEY_VALUES, Kind.BYTES
+"""An Enum looks its members up slowly, and these are asked for with each field of each message."""
 _KEY_VALUE_TABLE: Final = Struct("<iII")
 _KEY_VALUE_VTABLE: Final = Struct("<HHHH").pack(8, 12, 4, 8)
 _NULS: Final = tuple(b"\0" * count for count in range(8))
@@ -150,14 +153,19 @@ class TableWriter:
     """Writes values of one table of the schema."""
 
     table: Table
-    _fields: tuple[tuple[int, str, Any], ...] = attrs.field(init=False)
+    _items: Callable[[Any], tuple[Any, ...]] = attrs.field(init=False)
+    _bits: tuple[tuple[int, Any], ...] = attrs.field(init=False)
     _required: int = attrs.field(init=False)
     _layouts: dict[int, _Layout] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Resolve what each write needs, once."""
-        self._fields = tuple(
-            (1 << slot, field.name, None if field.required else default)
+        names = [field.name for field in self.table.fields]
+        first = attrgetter(names[0])
+        # Of one name it gives no tuple.
+        self._items = attrgetter(*names) if len(names) > 1 else lambda value: (first(value),)
+        self._bits = tuple(
+            (1 << slot, None if field.required else default)
             for slot, (field, default) in enumerate(
                 zip(self.table.fields, self.table.defaults, strict=True)
             )
@@ -176,11 +184,10 @@ class TableWriter:
                 contiguous, or more than 2 GiB.
         """
         mask = 0
-        items = []
-        for bit, name, default in self._fields:
-            item = getattr(value, name)
-            items.append(item)
-            if item is not None and item != default:
+        items = self._items(value)
+        for item, (bit, default) in zip(items, self._bits, strict=True):
+            # Most absent ones are the very object that is the default.
+            if item is not default and item is not None and item != default:
                 mask |= bit
         if mask & self._required != self._required:
             missing = ", ".join(sorted(n for n in self.table.required if getattr(value, n) is None))
@@ -194,7 +201,7 @@ class TableWriter:
             raise LocalProtocolError(f"{self.table.name} cannot be encoded: {error}") from error
 
 
-def _assemble(layout: _Layout, items: list[Any]) -> list[Buffer]:
+def _assemble(layout: _Layout, items: tuple[Any, ...]) -> list[Buffer]:
     """Put the values of one message in place."""
     inline = [*layout.head]
     children = [b""]  # the head goes here
@@ -202,17 +209,17 @@ def _assemble(layout: _Layout, items: list[Any]) -> list[Buffer]:
     at = layout.pack.size
     for slot, kind, position in layout.order:
         item = items[slot]
-        if kind is Kind.STRING:
+        if kind is _STRING:
             inline.append(at - position)
             child = _string(item)
             children.append(child)
             at += len(child)
-        elif kind is Kind.KEY_VALUES:
+        elif kind is _KEY_VALUES:
             inline.append(at - position)
             child = _key_values(item)
             children.append(child)
             at += len(child)
-        elif kind is Kind.BYTES:
+        elif kind is _BYTES:
             parts = (item,) if isinstance(item, (bytes, bytearray, memoryview)) else item
             body = [_in_bytes(part) for part in parts]
             padding = -(at + 4) % _VECTOR_ALIGNMENT_BYTES

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import trio
 
-from vastar_runtime.transport.channel import Channel
+from vastar_runtime.transport.channel import RECEIVE_BYTES, Channel
 from vastar_runtime.transport.errors import (
     InvalidResponse,
     LocalFault,
@@ -39,6 +39,8 @@ __all__ = ["Http1Connection"]
 
 _DIRECT_SEND_BYTES = 65536
 """So much goes unheard into a stream that cannot be tried: systems buffer as much."""
+_LONG_RECEIVE_BYTES = 262_144
+"""Asked for at a time once a body has filled the usual size: fewer turns for the same bytes."""
 _EARLY_BODY_BYTES = 1024 * 1024
 """So much of a response is read while its request is still being sent."""
 _STOP_SENDING_FROM = 300
@@ -65,6 +67,7 @@ class Http1Connection:
         "_must_close",
         "_origin",
         "_progress",
+        "_receive_bytes",
         "_send_failure",
         "_sent_at_s",
         "_source_failure",
@@ -96,6 +99,7 @@ class Http1Connection:
         self._broken: TransportError | None = None
         self._must_close = False
         self._sent_at_s = 0.0
+        self._receive_bytes = RECEIVE_BYTES
 
     @property
     def reusable(self) -> bool:
@@ -121,6 +125,7 @@ class Http1Connection:
         self._progress = progress
         parser = self.parser
         parser.begin(request.method)
+        self._receive_bytes = RECEIVE_BYTES
         body = request.body
         if body is not None and isinstance(body, BodySource):
             await self._send_source(self._encode(request), body)
@@ -255,8 +260,10 @@ class Http1Connection:
         progress = self._progress
         parser = self.parser
         try:
-            data = await self.channel.receive_some()
+            data = await self.channel.receive_some(self._receive_bytes)
             if data:
+                if len(data) == RECEIVE_BYTES:
+                    self._receive_bytes = _LONG_RECEIVE_BYTES
                 if not progress.response_started:
                     progress.response_started = True
                     waited_s = trio.current_time() - self._sent_at_s
