@@ -6,8 +6,8 @@ Every connection keeps `depth` calls in flight: for each answer that comes one n
 It is made to cost as little as it can, so that the runtime is the bottleneck: all request frames
 are made before the first call; of an answer only frame length, type, request id and error class are
 read. Every 64th is decoded whole, and must be the upstream's own answer. Against an echo in a
-process of its own it makes 9,000 calls/s one at a time and 200,000 on one connection 64 deep; most
-of its CPU time at one at a time is falling asleep and being woken.
+process of its own it made 16,000 calls/s one at a time for 27 us of CPU time each, most of which is
+falling asleep and being woken; 110,000 on 16 connections (5 us) and 230,000 on one 64 deep (2 us).
 """
 
 import gc

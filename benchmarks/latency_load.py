@@ -8,12 +8,12 @@ runtime over 16 connections. The times of all calls are drawn beforehand, a late
 time its call was meant to leave, and nobody slows down while answers are slow (no coordinated
 omission). A contestant is out after the first rate of which it achieves less than nine tenths.
 
-Read it so: "achieved/s" are answers within the counted time; "refused" is what the runtime turned
-away, which no latency counts. "late p99 us" is how late the load's own process was: for the runtime
-it is another process and must be small; for the peer it is the same and part of what it is. Load
-and upstream share the cores with the runtime, and near saturation all of them wait for one. "cores"
-are those of the measured process. The rate before the knee is told in a note: the highest that was
-achieved with a p99 of at most 20 ms. The picture (`--output FILE`, by default
+Read it so: "achieved/s" are answers within the counted time, whenever their calls were due;
+"refused" is what the runtime turned away, which no latency counts. "late p99 us" is how late the
+load's own process was: for the runtime it is another process and must be small; for the peer it is
+the same and part of what it is. "cores" are those of the measured process: load and upstream share
+the machine's with it, and near saturation all of them wait for one. A note tells the highest rate
+that was achieved with a p99 of at most 20 ms. The picture (`--output FILE`, by default
 `build/latency_load.png`) has the same figures.
 
 Cheating would be: a closed loop; latency from when a call got out; the mean, or percentiles over

@@ -94,7 +94,7 @@ def _note(one: list[Outcome], two: list[Outcome]) -> str:
     most = median([possible(cores, *pair) for pair in zip(one, two, strict=True)])
     return (
         f"with 2 workers load and upstream took {taken:.2f} of the {cores} cores: a ratio of "
-        f"{most:.2f} is the most that this machine could show"
+        f"{most:.2f} is the most that this machine could show, with nothing else on it"
     )
 
 
