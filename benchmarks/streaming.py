@@ -2,7 +2,8 @@
 
 Peer: the same upstream read straight, by the same load in the same process. The first event is
 measured in threes, one stream straight, one through the runtime by hand, one through our blocking
-client, on connections that are kept; the figure is the median of what each pair differs by.
+client, on connections that are kept; the figure is the median of what each pair differs by. Streams
+are also left in the middle, from a loop of the blocking client: the worst of them is the figure.
 
 Load shape: 100 streams of 50 events/s each, all on one connection of the runtime, read by one
 process; and the same with one more stream among them, an endless body whose reader has stopped
@@ -31,6 +32,7 @@ from benchmarks._processes import (
     waited_s,
 )
 from benchmarks._report import Claim, Options, Report, median, watch_others
+from benchmarks._stream_leave import LeaveSample, LeaveSpec
 from benchmarks._stream_load import EventsSample, EventsSpec, FirstSample, FirstSpec
 
 __all__ = ["OPTIONS", "SUMMARY", "run"]
@@ -41,12 +43,14 @@ STREAMS: Final = 100
 EVENTS_PER_S: Final = 50
 WANTED_FIRST_MS: Final = 2.0
 WANTED_P99_MS: Final = 20.0
+WANTED_LEAVE_MS: Final = 50.0
 WARM_S: Final = 1.0
 _FIRST_US: Final = 5000
 """From the head of a short stream to its first event: the two come in reads of their own."""
 _PAIRS_PER_S: Final = 20
 _ENDLESS_BYTES: Final = 2**40
 _LOAD: Final = "benchmarks._stream_load"
+_LEAVE: Final = "benchmarks._stream_leave"
 UPSTREAM: Final = "benchmarks._stream_upstream"
 
 
@@ -80,14 +84,24 @@ def run(options: Options) -> Report:
     report = Report("streaming", [])
     where = cores(pin=options.pin)
     firsts: list[FirstSample] = []
+    leaves: list[LeaveSample] = []
     outcomes: dict[str, list[Outcome]] = {setting.name: [] for setting in SETTINGS}
     with watch_others(report):
         for _ in range(options.rounds):
             firsts.append(_firsts(options, where))
+            leaves.append(_leaves(options, where))
             for setting in SETTINGS:
                 outcomes[setting.name].append(_events(setting, options, where))
     added_ms = median([sample.by_hand_added_ms for sample in firsts])
     report.claims.append(Claim("ms added to the first event", added_ms, WANTED_FIRST_MS, True))
+    worst_ms = max(sample.worst_ms for sample in leaves)
+    report.claims.append(
+        Claim("ms from leaving a loop to its upstream's end", worst_ms, WANTED_LEAVE_MS, True)
+    )
+    left_ms = median([sample.median_ms for sample in leaves])
+    report.notes.append(
+        f"left streams end upstream after {left_ms:.2f} ms, the worst {worst_ms:.2f}"
+    )
     report.notes.append(
         "first event, ms: "
         + ", ".join(
@@ -132,6 +146,13 @@ def _firsts(options: Options, where: Cores) -> FirstSample:
         url = f"{upstream}/events/2/1000/{_FIRST_US}"
         spec = FirstSpec(url, runtime.socket_path, pairs, skip=max(1, pairs // 10))
         return run_json(_LOAD, spec, FirstSample, core=where.other)
+
+
+def _leaves(options: Options, where: Cores) -> LeaveSample:
+    times = max(3, round(options.seconds * _PAIRS_PER_S))
+    with running_runtime(core=where.measured) as runtime:
+        spec = LeaveSpec(runtime.socket_path, times, skip=max(1, times // 10))
+        return run_json(_LEAVE, spec, LeaveSample, core=where.other)
 
 
 def _events(setting: Setting, options: Options, where: Cores) -> Outcome:

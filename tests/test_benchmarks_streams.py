@@ -141,7 +141,7 @@ def test_the_streams_run(monkeypatch: pytest.MonkeyPatch) -> None:
     report = streaming.run(Options(seconds=0.2, rounds=1))
     assert [row["setting"] for row in report.rows] == [each.name for each in streaming.SETTINGS]
     assert all(row["events"] == 5 * 10 for row in report.rows)
-    assert len(report.claims) == 3
+    assert len(report.claims) == 4
 
 
 @pytest.mark.slow
