@@ -43,10 +43,11 @@ async def test_the_peer_answers_each_call_as_the_upstream_does(tmp_path: Path) -
 
 async def test_the_peer_takes_no_other_answer() -> None:
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(upstream, listener, SMALL_RESPONSE.replace(b"true", b"fals"))
         with pytest.raises(WrongAnswer):
-            await _bare_runtime.Upstreams().get(*listener.socket.getsockname(), b"/small")
+            await _bare_runtime.Upstreams().get("127.0.0.1", port, b"/small")
         nursery.cancel_scope.cancel()
 
 
