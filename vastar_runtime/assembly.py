@@ -25,6 +25,7 @@ from vastar_runtime.logs import get_logger
 from vastar_runtime.metrics import Meters, Scraper
 from vastar_runtime.pipeline import Connector, Machines, Pipeline, Surroundings, compose
 from vastar_runtime.pipeline.inspecting import describe, snapshot
+from vastar_runtime.pipeline.making import OWN, SharedMaker
 from vastar_runtime.policy_book import PolicyBook
 from vastar_runtime.runtime_state import RuntimeState
 from vastar_runtime.session import Session, SessionLimits
@@ -73,6 +74,7 @@ class Runtime:
         clocks: the real ones by default.
         load: reads the configuration anew, for `reload`; the same again by default.
         team: the workers of which this is one, where there are several.
+        sharing: makes the machines that its policies share with them.
 
     Must be made inside a Trio run; `run` has to run beside `serve`.
     """
@@ -85,6 +87,7 @@ class Runtime:
         clocks: Clocks | None = None,
         load: Callable[[], RuntimeConfig] | None = None,
         team: Team | None = None,
+        sharing: SharedMaker | None = None,
     ) -> None:
         clocks = clocks or Clocks()
         self.state = RuntimeState(started_at_s=trio.current_time())
@@ -92,12 +95,13 @@ class Runtime:
         self.available_credits = config.server.max_in_flight_per_connection
         self.config = config
         self._load = load or (lambda: config)
+        self._sharing = sharing
         self._sessions: set[Session] = set()
         self._connection_ids = 0
         self._transport = HttpTransport(transport_settings(config), network)
         self._meters = Meters(("http", "vastar", *DATABASE_NAMES))
         self._around = Surroundings(
-            machines=Machines(PolicyBook(config)),
+            machines=Machines(PolicyBook(config), sharing or OWN),
             transport=self._transport,
             meters=self._meters,
             random_ratio=clocks.random_ratio,
@@ -211,6 +215,8 @@ class Runtime:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._around.machines.run)
+                if self._sharing is not None:
+                    nursery.start_soon(self._sharing.run, self._around.wake)
                 await self._transport.run()
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):

@@ -29,6 +29,7 @@ _MOST_ROWS: Final = 200
 def snapshot(around: Surroundings, state: RuntimeState) -> Snapshot:
     """The runtime at this instant, for metrics."""
     machines, admission = around.machines, around.machines.admission
+    machines.maker.refresh(trio.current_time())
     shared, closed_shared = listed(
         machines.origins.items(), lambda each: each.breaker.state is State.CLOSED
     )
@@ -75,6 +76,7 @@ def snapshot(around: Surroundings, state: RuntimeState) -> Snapshot:
 def describe(around: Surroundings) -> dict[str, Any]:
     """The policies for people: what `status --verbose` shows beyond the counts of the runtime."""
     machines, now_s = around.machines, trio.current_time()
+    machines.maker.refresh(now_s)
     admission = machines.admission
     open_circuits = [
         {"scope": Scope.ORIGIN.value, "origin": origin, "state": each.breaker.state.value}

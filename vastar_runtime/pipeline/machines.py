@@ -5,6 +5,8 @@ origin), a workspace, a tenant. A value bundles the machines of its key, so that
 three, not ten. A bundle counts its `users`: a call registers with what it was given, so nothing is
 dropped, and made anew beside it, while anybody holds it.
 
+Machines come from a `Maker`: their own, or shared with other processes of the host.
+
 Numbers come from the merge of a bundle's own key (see `policies`); `reconfigure` brings them up to
 a new configuration without forgetting what happened.
 """
@@ -16,9 +18,10 @@ from typing import Any, Final, TypeVar
 import attrs
 import trio
 
+from vastar_runtime.pipeline.limiters import Limiters
 from vastar_runtime.pipeline.line import Line
-from vastar_runtime.pipeline.pacing import Pacer
-from vastar_runtime.pipeline.policies import NO_LIMITS, LimitSettings, PolicyBook
+from vastar_runtime.pipeline.making import OWN, Maker
+from vastar_runtime.pipeline.policies import PolicyBook
 from vastar_runtime.policy.admission import Admission
 from vastar_runtime.policy.breaker import Breaker
 from vastar_runtime.policy.concurrency import Key
@@ -27,9 +30,7 @@ from vastar_runtime.policy.header_learning import HeaderLearning
 from vastar_runtime.policy.hedging import Hedging
 from vastar_runtime.policy.keyed import KeyedStore
 from vastar_runtime.policy.modes import Mode
-from vastar_runtime.policy.rate_limit import RateLimiter, RateLimitSettings
 from vastar_runtime.policy.retry_quota import RetryQuota
-from vastar_runtime.policy.token_limit import TokenLimiter
 from vastar_runtime.policy.verdicts import Scope
 
 __all__ = ["Limiters", "Machines", "OfCredential", "OfOrigin", "OfOwner", "OfTenantAtOrigin"]
@@ -38,87 +39,11 @@ IDLE_S: Final = 60.0
 """A bundle that nobody used for so long, and that owes nothing, is dropped."""
 RATE_STEPS: Final = 20
 """Of a rate that follows its upstream: a twentieth is as fine as anybody can tell."""
-_YEAR_S: Final = 366 * 24 * 3600.0
 _SWEEP_S: Final = 5.0
 _SWEEPS: Final = 12
 """Every key is looked at once in so many sweeps: once in a minute."""
 MAX_KEYS: Final = 10_000
 """Of one kind; above it those that owe nothing go although they do not idle."""
-
-
-class Limiters:
-    """The limits that share one bucket, each there where it is configured."""
-
-    __slots__ = ("_settings", "requests", "tokens")
-
-    def __init__(self, settings: LimitSettings) -> None:
-        self._settings = settings
-        self.requests = None if settings.requests is None else Pacer(RateLimiter(settings.requests))
-        self.tokens = None if settings.tokens is None else Pacer(TokenLimiter(settings.tokens))
-
-    @classmethod
-    def of(cls, settings: LimitSettings) -> "Limiters":
-        """Those that `settings` ask for; where that is none, what all who have none share."""
-        return UNLIMITED if settings == NO_LIMITS else cls(settings)
-
-    def configured(
-        self, settings: LimitSettings, now_s: float, rate_ratio: float = 1.0
-    ) -> "Limiters":
-        """These, or others, under other settings; who waits for a limit that is gone goes at once.
-
-        Args:
-            settings: as configured.
-            now_s: a monotonic clock.
-            rate_ratio: the part of the configured rates that is to hold now.
-        """
-        if self is UNLIMITED:
-            fresh = Limiters.of(settings)
-            if fresh is not UNLIMITED:
-                fresh.scale(rate_ratio, now_s)
-            return fresh
-        self._settings = settings
-        old_requests, old_tokens = self.requests, self.tokens
-        if old_requests is None or settings.requests is None:
-            self.requests = Limiters(settings).requests
-            if old_requests is not None:
-                old_requests.lift(now_s)
-        if old_tokens is None or settings.tokens is None:
-            self.tokens = Limiters(settings).tokens
-            if old_tokens is not None:
-                old_tokens.lift(now_s)
-        self.scale(rate_ratio, now_s)
-        return self
-
-    def scale(self, rate_ratio: float, now_s: float) -> None:
-        """Let this part of the configured rates hold, and of what may go at once after a pause."""
-        settings = self._settings
-        if self.requests is not None and settings.requests is not None:
-            self.requests.change(now_s, _scaled(settings.requests, rate_ratio))
-        if self.tokens is not None and settings.tokens is not None:
-            rate = _scaled(settings.tokens.rate, rate_ratio)
-            self.tokens.limiter.change_tokens(now_s, attrs.evolve(settings.tokens, rate=rate))
-            self.tokens.wake(now_s)
-
-    def is_droppable(self, now_s: float) -> bool:
-        """Whether new ones would decide the same."""
-        return (self.requests is None or self.requests.limiter.is_droppable(now_s)) and (
-            self.tokens is None or self.tokens.limiter.is_droppable(now_s)
-        )
-
-    @property
-    def waiting(self) -> int:
-        """Calls in their lines."""
-        return sum(p.limiter.waiting_count for p in (self.requests, self.tokens) if p is not None)
-
-
-UNLIMITED: Final = Limiters(NO_LIMITS)
-
-
-def _scaled(settings: RateLimitSettings, ratio: float) -> RateLimitSettings:
-    if ratio >= 1:
-        return settings
-    burst = max(1, round(settings.max_cost * ratio))
-    return attrs.evolve(settings, period_s=min(settings.period_s / ratio, _YEAR_S), burst=burst)
 
 
 @attrs.define(eq=False)
@@ -214,33 +139,47 @@ _Bundle = TypeVar("_Bundle")
 
 
 def _store(
-    make: Callable[[_Key], _Bundle], is_droppable: Callable[[_Bundle, float], bool]
+    make: Callable[[_Key], _Bundle],
+    is_droppable: Callable[[_Bundle, float], bool],
+    on_drop: Callable[[_Bundle], None],
 ) -> KeyedStore[_Key, _Bundle]:
-    return KeyedStore(make, is_droppable, idle_s=IDLE_S, max_keys=MAX_KEYS)
+    return KeyedStore(make, is_droppable, idle_s=IDLE_S, max_keys=MAX_KEYS, on_drop=on_drop)
 
 
 class Machines:
     """All machines of a runtime.
 
     Attributes:
+        maker: of every machine.
         admission: the bulkhead and its queue; there is one.
     """
 
-    def __init__(self, book: PolicyBook) -> None:
+    def __init__(self, book: PolicyBook, maker: Maker = OWN) -> None:
         self.book = book
-        self.admission = Admission(book.of().admission)
+        self.maker = maker
+        self.admission: Admission = maker.admission(book.of().admission)
         self._appeared = trio.Event()
-        self.origins: KeyedStore[str, OfOrigin] = _store(self._of_origin, OfOrigin.is_droppable)
+        self.origins: KeyedStore[str, OfOrigin] = _store(
+            self._of_origin,
+            OfOrigin.is_droppable,
+            lambda gone: self._let_go(gone.limits, gone.breaker),
+        )
         self.tenants_at_origins: KeyedStore[tuple[str, str], OfTenantAtOrigin] = _store(
-            self._of_tenant_at_origin, OfTenantAtOrigin.is_droppable
+            self._of_tenant_at_origin,
+            OfTenantAtOrigin.is_droppable,
+            lambda gone: maker.let_go(gone.breaker, gone.quota),
         )
         self.credentials: KeyedStore[Key, OfCredential] = _store(
-            self._of_credential, OfCredential.is_droppable
+            self._of_credential,
+            OfCredential.is_droppable,
+            lambda gone: self._let_go(gone.limits, gone.cooldown, gone.learning),
         )
         self.workspaces: KeyedStore[tuple[str, str], OfOwner] = _store(
-            self._of_workspace, OfOwner.is_droppable
+            self._of_workspace, OfOwner.is_droppable, lambda gone: self._let_go(gone.limits)
         )
-        self.tenants: KeyedStore[str, OfOwner] = _store(self._of_tenant, OfOwner.is_droppable)
+        self.tenants: KeyedStore[str, OfOwner] = _store(
+            self._of_tenant, OfOwner.is_droppable, lambda gone: self._let_go(gone.limits)
+        )
 
     def __len__(self) -> int:
         return sum(map(len, self._stores()))
@@ -254,6 +193,7 @@ class Machines:
             await trio.sleep(_SWEEP_S)
             for store in self._stores():
                 store.sweep(trio.current_time(), len(store) // _SWEEPS + 1)
+            self.maker.sweep()
 
     def reconfigure(self, book: PolicyBook, now_s: float) -> None:
         """Go on under the settings of `book`; counts, debts and open circuits stay."""
@@ -261,7 +201,9 @@ class Machines:
         for origin, of_origin in self.origins.items():
             policies = book.of(origin=origin)
             of_origin.breaker.configure(policies.breaker)
-            of_origin.limits = of_origin.limits.configured(policies.origin_limits, now_s)
+            of_origin.limits = of_origin.limits.configured(
+                policies.origin_limits, now_s, maker=self.maker, names=(origin,)
+            )
         for (tenant, origin), of_tenant in self.tenants_at_origins.items():
             policies = book.of(tenant=tenant, origin=origin)
             of_tenant.breaker.configure(policies.breaker)
@@ -275,12 +217,19 @@ class Machines:
             if policies.header_learning.mode is not Mode.ENFORCE:
                 credential.rate_step = RATE_STEPS  # nobody would raise it again
             ratio = credential.rate_step / RATE_STEPS
-            credential.limits = credential.limits.configured(policies.limits, now_s, ratio)
+            credential.limits = credential.limits.configured(
+                policies.limits, now_s, ratio, maker=self.maker, names=key
+            )
         for (tenant, workspace), owner in self.workspaces.items():
             policies = book.of(tenant=tenant, workspace=workspace)
-            owner.limits = owner.limits.configured(policies.workspace_limits, now_s)
+            owner.limits = owner.limits.configured(
+                policies.workspace_limits, now_s, maker=self.maker, names=(tenant, workspace)
+            )
         for tenant, owner in self.tenants.items():
-            owner.limits = owner.limits.configured(book.of(tenant=tenant).tenant_limits, now_s)
+            policies = book.of(tenant=tenant)
+            owner.limits = owner.limits.configured(
+                policies.tenant_limits, now_s, maker=self.maker, names=(tenant,)
+            )
 
     def _stores(self) -> tuple[KeyedStore[Any, Any], ...]:
         return (
@@ -291,32 +240,40 @@ class Machines:
             self.tenants,
         )
 
+    def _let_go(self, limits: Limiters, *machines: object) -> None:
+        limits.let_go()
+        self.maker.let_go(*machines)
+
     def _of_origin(self, origin: str) -> OfOrigin:
         self._appeared.set()
-        policies = self.book.of(origin=origin)
+        policies, maker, names = self.book.of(origin=origin), self.maker, (origin,)
         return OfOrigin(
-            Breaker(policies.breaker, Scope.ORIGIN), Limiters.of(policies.origin_limits)
+            maker.breaker(policies.breaker, Scope.ORIGIN, names),
+            Limiters.of(policies.origin_limits, maker, names),
         )
 
     def _of_tenant_at_origin(self, key: tuple[str, str]) -> OfTenantAtOrigin:
         tenant, origin = key
         policies = self.book.of(tenant=tenant, origin=origin)
         return OfTenantAtOrigin(
-            Breaker(policies.breaker, Scope.TENANT),
-            RetryQuota(policies.retry_quota),
+            self.maker.breaker(policies.breaker, Scope.TENANT, key),
+            self.maker.retry_quota(policies.retry_quota, key),
         )
 
     def _of_credential(self, key: Key) -> OfCredential:
-        policies = self.book.of(*key)
-        return OfCredential(
-            Cooldown(policies.cooldown),
-            HeaderLearning(policies.header_learning),
-            Limiters.of(policies.limits),
+        policies, maker = self.book.of(*key), self.maker
+        credential = OfCredential(
+            maker.cooldown(policies.cooldown, key),
+            maker.learning(policies.header_learning, key),
+            Limiters.of(policies.limits, maker, key),
         )
+        maker.watch(credential.learning, lambda _now_s: credential.ring())
+        return credential
 
     def _of_workspace(self, key: tuple[str, str]) -> OfOwner:
         policies = self.book.of(tenant=key[0], workspace=key[1])
-        return OfOwner(Limiters.of(policies.workspace_limits))
+        return OfOwner(Limiters.of(policies.workspace_limits, self.maker, key))
 
     def _of_tenant(self, tenant: str) -> OfOwner:
-        return OfOwner(Limiters.of(self.book.of(tenant=tenant).tenant_limits))
+        limits = self.book.of(tenant=tenant).tenant_limits
+        return OfOwner(Limiters.of(limits, self.maker, (tenant,)))

@@ -47,6 +47,7 @@ class KeyedStore(Generic[Key, Machine]):
             time, so it must not change the machine.
         idle_s: a droppable machine that nobody asked for in this time goes.
         max_keys: over this number droppable machines go although they do not idle.
+        on_drop: told of each machine that goes.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class KeyedStore(Generic[Key, Machine]):
         *,
         idle_s: float,
         max_keys: int,
+        on_drop: Callable[[Machine], None] | None = None,
     ) -> None:
         self._make = make
         self._is_droppable = is_droppable
         self._idle_s = idle_s
         self._max_keys = max_keys
+        self._on_drop = on_drop
         self._slots: dict[Key, _Slot[Machine]] = {}
         self._hand: deque[Key] = deque()
 
@@ -110,4 +113,6 @@ class KeyedStore(Generic[Key, Machine]):
             if (is_idle or wanted > 0) and self._is_droppable(slot.machine, now_s):
                 del slots[key]
                 wanted -= 1
+                if self._on_drop is not None:
+                    self._on_drop(slot.machine)
         self._hand.extend(key for key in taken if key in slots)

@@ -26,7 +26,7 @@ from vastar_runtime.sharing.memory import Memory
 __all__ = ["FREED_AT", "HELD", "HUNGRY", "PATIENCE_S", "TICKET", "WAITING", "Places"]
 
 HELD, TICKET, WAITING = range(3)
-"""Sorts of columns: places, the turn of a hungry worker, and how many (of a tenant) wait with it."""
+"""Sorts of columns: places, the turn of a hungry worker, how many (of a tenant) wait with it."""
 HUNGRY, FREED_AT = range(2)
 """Words of the tail: a bit for each hungry worker, and since when places have been free again."""
 PATIENCE_S: Final = 0.1

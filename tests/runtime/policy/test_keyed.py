@@ -152,3 +152,17 @@ def test_many_keys_take_no_more_room_than_the_bound():
         tracemalloc.stop()
     assert len(store) == 1000
     assert used_bytes < 1_000_000
+
+
+def test_whoever_asked_is_told_of_each_machine_that_goes():
+    gone: list[str] = []
+    store: KeyedStore[str, str] = KeyedStore(
+        str.upper, lambda _machine, _now_s: True, idle_s=1.0, max_keys=10, on_drop=gone.append
+    )
+    store.get("a", 0.0)
+    store.get("b", 0.9)
+    assert gone == []
+    store.get("c", 1.5)
+    assert gone == ["A"]
+    assert store.sweep(9.0) == 2
+    assert gone == ["A", "B", "C"]
