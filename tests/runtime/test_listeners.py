@@ -13,6 +13,8 @@ from vastar_runtime.config import ServerConfig, TcpAddress, UnixAddress
 from vastar_runtime.listeners import (
     Listener,
     close_listeners,
+    inherited,
+    is_readable,
     is_stale,
     open_listeners,
     open_tcp,
@@ -273,3 +275,28 @@ def test_all_addresses_open_or_none(path: str) -> None:
     assert isinstance(both[1].address, TcpAddress)
     assert not Path(lock_path_of_port(both[1].address.port)).exists()
     close_listeners(both)
+
+
+@pytest.mark.parametrize("address", ["unix:/run/x:y.sock", "tcp:127.0.0.1:5000", "tcp:[::1]:5000"])
+def test_what_another_process_opened_is_told_by_its_text_and_left_for_it_to_tidy(
+    address: str,
+) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        got = inherited(address, ours.detach())
+        assert str(got.address) == address
+        assert not got.socket.getblocking()
+        got.leave()
+        assert theirs.recv(1) == b""
+        got.close()
+
+
+def test_an_inherited_socket_serves_and_its_file_stays(listener: Listener, path: str) -> None:
+    copy = inherited(str(listener.address), os.dup(listener.socket.fileno()))
+    assert not is_readable(copy.socket)
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.connect(path)
+        assert is_readable(copy.socket)
+        copy.socket.accept()[0].close()
+    copy.close()
+    assert Path(path).exists()

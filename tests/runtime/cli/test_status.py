@@ -228,3 +228,20 @@ def test_a_runtime_that_keeps_its_metrics_to_itself_says_why(
     with fake_runtime(path, answer):
         assert main(["status", "--socket", path, "--metrics"]) == 1
     assert capsys.readouterr() == ("", f"vastar: unix:{path}: status: not allowed\n")
+
+
+def test_workers_are_a_table_and_one_that_does_not_answer_has_blanks() -> None:
+    row = {"worker": 0, "pid": 5, "state": "serving", "uptime_s": 61.5, "restarts": 0}
+    counts = {"connections": 3, "in_flight": 1, "calls_accepted": 9}
+    silent = {**row, "worker": 1, "state": "not answering", "uptime_s": None, "restarts": 2}
+    lines = list(describe({**_FOUND, "workers": [{**row, **counts}, silent]}, "x"))
+    at = lines.index("workers:")
+    assert [" ".join(line.split()) for line in lines[at + 1 : at + 4]] == [
+        "worker pid state up restarts connections in_flight calls_accepted",
+        "0 5 serving 1 min 1 s 0 3 1 9",
+        "1 5 not answering - 2 - - -",
+    ]
+
+
+def test_a_worker_that_reached_no_other_says_so() -> None:
+    assert "(nobody answers)" in describe({**_FOUND, "alone": "nobody answers"}, "x")

@@ -18,6 +18,7 @@ from vastar_runtime.connectors.control import ControlConnector
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply
 from vastar_runtime.policy import Deadline, Limit
 from vastar_runtime.runtime_state import RuntimeState
+from vastar_runtime.workers.team import Team, TeamError
 
 
 class Told:
@@ -57,9 +58,11 @@ async def ask(
     operation: str,
     uid: int | None,
     payload: bytes = b"",
+    *,
     told: Told | None = None,
+    team: Team | None = None,
 ) -> Outcome:
-    connector = ControlConnector(state, told or Told())
+    connector = ControlConnector(state, told or Told(), team)
     deadline = Deadline(trio.current_time() + 1, 1, Limit.DEFAULT)
     message = request(1, operation, payload=payload)
     return await connector.execute(Call(message, Caller(1, uid), deadline, 1000))
@@ -94,7 +97,7 @@ async def test_reload_tells_what_changed(autojump_clock):
 async def test_a_configuration_that_cannot_be_used_is_refused_with_its_problems(autojump_clock):
     fault = ConfigError([Problem("x.toml", "log.level", '"loud" is not known', "give one of ...")])
     told = Told(fault)
-    outcome = await ask(RuntimeState(0.0), "reload", os.geteuid(), b"", told)
+    outcome = await ask(RuntimeState(0.0), "reload", os.geteuid(), told=told)
     assert outcome == Failure(
         FailureKind.INVALID_REQUEST,
         "the new configuration is refused and the old one holds:\n"
@@ -177,3 +180,94 @@ async def test_through_the_whole_runtime_it_shows_pools(autojump_clock):
         await caller.close()
         answer = await runtime.http({}, connector_name="vastar", operation="status")  # no uid
         assert answer.error_class is ErrorClass.INVALID_REQUEST
+
+
+class Others:
+    """A team of this process and another one."""
+
+    def __init__(self, fault: str | None = None) -> None:
+        self.fault = fault
+        self.heard: list[str] = []
+
+    async def _tell(self, what: str, value: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        self.heard.append(what)
+        if self.fault is not None:
+            raise TeamError(self.fault)
+        return value
+
+    async def status(self, *, verbose: bool) -> dict[str, Any]:
+        rows = [{"pid": os.getpid(), "in_flight": 2}, {"pid": 1, "in_flight": 3}, {"pid": 2}]
+        told = {"pid": 7, "in_flight": 5, "workers": rows, "verbose": verbose}
+        got: dict[str, Any] = await self._tell("status", told)
+        return got
+
+    async def metrics(self) -> bytes:
+        got: bytes = await self._tell("metrics", b"vastar_up 2\n")
+        return got
+
+    async def reload(self) -> dict[str, Any]:
+        got: dict[str, Any] = await self._tell("reload", {"applied": ["x"]})
+        return got
+
+    async def drain(self) -> dict[str, Any]:
+        got: dict[str, Any] = await self._tell("drain", {"pid": 7})
+        return got
+
+
+async def ask_team(
+    team: Others, operation: str, payload: bytes = b"", told: Told | None = None
+) -> Outcome:
+    state = RuntimeState(0.0, calls_in_flight=1)
+    outcome = await ask(state, operation, os.geteuid(), payload, told=told, team=team)
+    assert not state.drain_requested.is_set()
+    return outcome
+
+
+def value_of(outcome: Outcome) -> dict[str, Any]:
+    assert isinstance(outcome, Reply)
+    return msgspec.json.decode(outcome.payload)  # type: ignore[arg-type,no-any-return]
+
+
+async def test_of_several_workers_the_team_tells_and_the_asking_call_is_not_counted(
+    autojump_clock,
+):
+    told = value_of(await ask_team(Others(), "status", b'{"metrics":true,"verbose":true}'))
+    assert (told["pid"], told["in_flight"], told["verbose"]) == (7, 4, True)
+    assert [row.get("in_flight") for row in told["workers"]] == [1, 3, None]
+    assert told["metrics"] == "vastar_up 2\n"
+    assert "alone" not in told
+
+
+async def test_reload_and_drain_are_the_teams(autojump_clock):
+    team, own = Others(), Told()
+    assert value_of(await ask_team(team, "reload", told=own)) == {"applied": ["x"]}
+    assert value_of(await ask_team(team, "drain", told=own)) == {"pid": 7}
+    assert team.heard == ["reload", "drain"]
+    assert own.reloads == 0
+
+
+async def test_a_worker_that_reaches_nobody_tells_its_own_account_and_says_so(autojump_clock):
+    team = Others("nobody answers")
+    told = value_of(await ask_team(team, "status", b'{"metrics":true}'))
+    assert (told["pid"], told["in_flight"]) == (os.getpid(), 0)
+    assert told["alone"] == "nobody answers: this is the account of one worker"
+    assert told["metrics"] == "vastar_up 1\n"
+    for operation, kind in (
+        ("reload", FailureKind.INVALID_REQUEST),
+        ("drain", FailureKind.OVERLOADED),
+    ):
+        outcome = await ask_team(team, operation)
+        assert isinstance(outcome, Failure)
+        assert outcome.kind is kind
+        assert "nobody answers" in outcome.message
+
+
+async def test_metrics_that_the_team_cannot_tell_are_a_failure(autojump_clock):
+    class Half(Others):
+        async def metrics(self) -> bytes:
+            raise TeamError("too many questions")
+
+    outcome = await ask_team(Half(), "status", b'{"metrics":true}')
+    assert isinstance(outcome, Failure)
+    assert outcome.message == "too many questions"
