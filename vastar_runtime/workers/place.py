@@ -28,6 +28,8 @@ class WorkerPlace:
         memory_fd: what `vastar_runtime.sharing` keeps for all workers, of the size that it asked
             for, zeros at first; `NO_DESCRIPTOR` where nothing is shared.
         counts_fd: one page with the number of connections of each worker.
+        bells: pipes, for reading and for writing, with which `vastar_runtime.sharing` has workers
+            wake each other; one for each worker, or none.
         listeners: address as text and listening descriptor, the main address first.
         metrics: the same for scrapers, where they are served.
     """
@@ -37,6 +39,7 @@ class WorkerPlace:
     control_fd: int
     memory_fd: int = NO_DESCRIPTOR
     counts_fd: int = NO_DESCRIPTOR
+    bells: tuple[tuple[int, int], ...] = ()
     listeners: tuple[tuple[str, int], ...] = ()
     metrics: tuple[str, int] | None = None
 
@@ -53,7 +56,9 @@ class WorkerPlace:
         """All that the worker has to inherit."""
         named = (self.control_fd, self.memory_fd, self.counts_fd)
         sockets = (*self.listeners, *(() if self.metrics is None else (self.metrics,)))
-        return tuple(fd for fd in (*named, *(fd for _, fd in sockets)) if fd != NO_DESCRIPTOR)
+        pipes = (fd for ends in self.bells for fd in ends)
+        every = (*named, *pipes, *(fd for _, fd in sockets))
+        return tuple(fd for fd in every if fd != NO_DESCRIPTOR)
 
     def to_text(self) -> str:
         """What `from_text` reads: one line of JSON."""

@@ -46,6 +46,8 @@ class Shared(Protocol):
 
     fd: int
     """Of the memory."""
+    bells: tuple[tuple[int, int], ...]
+    """Pipes with which workers wake each other."""
 
     def reclaim(self, index: int) -> None:
         """The worker is dead: what it held is everybody's again. Called before it is replaced."""
@@ -78,6 +80,7 @@ class Given:
             control_fd=control_fd,
             memory_fd=NO_DESCRIPTOR if self.shared is None else self.shared.fd,
             counts_fd=self.counts_fd,
+            bells=() if self.shared is None else self.shared.bells,
             listeners=tuple((str(each.address), each.socket.fileno()) for each in self.listeners),
             metrics=None if metrics is None else (str(metrics.address), metrics.socket.fileno()),
         )

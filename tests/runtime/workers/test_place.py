@@ -10,6 +10,7 @@ WHOLE = WorkerPlace(
     control_fd=5,
     memory_fd=6,
     counts_fd=7,
+    bells=((11, 12), (13, 14)),
     listeners=(("unix:/run/x.sock", 8), ("tcp:127.0.0.1:5000", 9)),
     metrics=("tcp:127.0.0.1:9000", 10),
 )
@@ -23,7 +24,7 @@ def test_a_place_survives_the_command_line():
 
 
 def test_all_descriptors_are_named_and_only_those_there_are():
-    assert WHOLE.descriptors() == (5, 6, 7, 8, 9, 10)
+    assert WHOLE.descriptors() == (5, 6, 7, 11, 12, 13, 14, 8, 9, 10)
     assert WorkerPlace(0, 1, 3).descriptors() == (3,)
     assert NO_DESCRIPTOR not in WorkerPlace(0, 1, 3).descriptors()
 

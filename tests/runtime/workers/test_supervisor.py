@@ -62,6 +62,7 @@ class Shared:
     """Counts what is reclaimed."""
 
     fd: int
+    bells: tuple[tuple[int, int], ...] = ()
     reclaimed: list[int] = attrs.field(factory=list)
 
     def reclaim(self, index: int) -> None:
