@@ -30,12 +30,15 @@ from vastar_runtime.workers.gathering import MAX_GATHERINGS, Gathered, Gathering
 from vastar_runtime.workers.journal import Journal
 from vastar_runtime.workers.merging import merged_metrics, merged_status
 
-__all__ = ["Questions"]
+__all__ = ["RELOAD_STEP_S", "STATUS_S", "TEAM_METRICS", "Questions"]
 
 STATUS_S: Final = 1.0
 METRICS_S: Final = 3.0
 RELOAD_STEP_S: Final = 2.0
 """How long workers have for an answer. Whoever asks over the wire waits 5 s."""
+
+TEAM_METRICS: Final = ("vastar_workers", "vastar_worker_restarts_total")
+"""What a text of several workers has on top of one worker's."""
 
 _SILENT: Final = "not answering"
 _TOO_MANY: Final = "too many questions at once; ask again"
@@ -202,13 +205,14 @@ class Questions:
         for worker in self._fleet.workers:
             states[_state(worker, is_heard=worker.index in said)] += 1
         restarts = sum(worker.restarts for worker in self._fleet.workers)
+        there_are, replaced = TEAM_METRICS
         lines = (
-            "# HELP vastar_workers Workers by what they do.",
-            "# TYPE vastar_workers gauge",
-            *(f'vastar_workers{{state="{name}"}} {count}.0' for name, count in states.items()),
-            "# HELP vastar_worker_restarts_total Workers that ended and were replaced.",
-            "# TYPE vastar_worker_restarts_total counter",
-            f"vastar_worker_restarts_total {restarts}.0",
+            f"# HELP {there_are} Workers by what they do.",
+            f"# TYPE {there_are} gauge",
+            *(f'{there_are}{{state="{name}"}} {count}.0' for name, count in states.items()),
+            f"# HELP {replaced} Workers that ended and were replaced.",
+            f"# TYPE {replaced} counter",
+            f"{replaced} {restarts}.0",
             "",
         )
         return merged_metrics(living, (*silent, self._counted)) + "\n".join(lines)
