@@ -129,14 +129,14 @@ async def test_values_that_hold_a_call_do_not_show_it(autojump_clock):
 
     async with running() as runtime:
         connector = runtime.runtime._dispatcher.pipeline._connectors["http"]
-        prepare = connector._prepare  # type: ignore[attr-defined]
+        prepare = connector._preparer.prepare  # type: ignore[attr-defined]
 
         def spy(call: Call) -> object:
             prepared = prepare(call)
             seen.extend(map(repr, (call, *prepared, prepared[1].__rich_repr__())))
             return prepared
 
-        connector._prepare = spy  # type: ignore[attr-defined]
+        connector._preparer.prepare = spy  # type: ignore[attr-defined]
         answer = await runtime.http(payload())
         seen.append(repr(answer))
     assert len(seen) == 5

@@ -14,6 +14,7 @@ from vastar_runtime import dispatch
 from vastar_runtime.calls import Call
 from vastar_runtime.connectors.http.answer import HttpAnswer
 from vastar_runtime.connectors.http.connector import HttpConnector
+from vastar_runtime.connectors.http.preparing import Preparer
 from vastar_runtime.metrics import Meters
 from vastar_runtime.outbox import Outbox
 from vastar_runtime.pipeline import Pipeline
@@ -200,7 +201,7 @@ CALL_BUGS: Mapping[str, Bug] = {
     "work goes on behind an answer": Bug(
         around(Pipeline, "run", _work_goes_on), ("no_attempt_after_the_end",)
     ),
-    "something raises": Bug(around(HttpConnector, "_prepare", _a_bug), ("no_bug_shows",)),
+    "something raises": Bug(around(Preparer, "prepare", _a_bug), ("no_bug_shows",)),
     "idle connections stay": Bug(around(Pool, "sweep", _idle_stays), ("nothing_is_left",)),
     "a drain refuses nobody": Bug(
         around(Session, "_why_not", _drains_refuse_nobody), ("draining_begins_nothing",)

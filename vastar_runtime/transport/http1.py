@@ -64,6 +64,8 @@ class Http1Connection:
     __slots__ = (
         "_broken",
         "_extra_headers",
+        "_last_head",
+        "_last_request",
         "_must_close",
         "_origin",
         "_progress",
@@ -100,6 +102,8 @@ class Http1Connection:
         self._must_close = False
         self._sent_at_s = 0.0
         self._receive_bytes = RECEIVE_BYTES
+        self._last_request: UpstreamRequest | None = None
+        self._last_head: Sequence[Buffer] = ()
 
     @property
     def reusable(self) -> bool:
@@ -136,7 +140,17 @@ class Http1Connection:
         while not parser.head_complete:
             await self._pull()
 
-    def _encode(self, request: UpstreamRequest) -> list[Buffer]:
+    def _encode(self, request: UpstreamRequest) -> Sequence[Buffer]:
+        """The bytes of `request`, without a body that is still being made."""
+        if request is self._last_request:
+            return self._last_head
+        buffers = self._encode_anew(request)
+        if request.body is None:
+            # A request without a body is the same object for calls that ask the same.
+            self._last_request, self._last_head = request, buffers
+        return buffers
+
+    def _encode_anew(self, request: UpstreamRequest) -> list[Buffer]:
         lines = [b"%b %b%b HTTP/1.1" % (request.method, self._target_prefix, request.target)]
         lines += [b"%b: %b" % header for header in request.headers]
         lines += [b"%b: %b" % header for header in self._extra_headers]

@@ -15,7 +15,6 @@ from typing import Final, Protocol, Self
 import attrs
 
 from vastar_client.wire import LocalProtocolError, PayloadFormat, ResponseFormat
-from vastar_client.wire.codec import buffers_bytes, one_buffer
 from vastar_runtime.calls import Call
 from vastar_runtime.connectors.http.answer import HttpAnswer
 from vastar_runtime.connectors.http.collecting import (
@@ -25,17 +24,14 @@ from vastar_runtime.connectors.http.collecting import (
 )
 from vastar_runtime.connectors.http.decoding import BadContent
 from vastar_runtime.connectors.http.errors import InvalidCall
-from vastar_runtime.connectors.http.headers import declared_bytes, encode_headers, has_header
-from vastar_runtime.connectors.http.payload import HttpCall, parse_payload
+from vastar_runtime.connectors.http.preparing import Plan, Preparer, body_bytes
 from vastar_runtime.connectors.http.redirects import REDIRECTS, redirected
 from vastar_runtime.connectors.http.relaying import Listener, relay
-from vastar_runtime.connectors.http.target import Target, parse_target, resolve_location
-from vastar_runtime.connectors.http.tracing import trace_header
+from vastar_runtime.connectors.http.target import Target, resolve_location
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Streamed, too_large
 from vastar_runtime.policy.deadline import Limit
-from vastar_runtime.transport import StreamedBody
 from vastar_runtime.transport.errors import LocalFault, TransportError
-from vastar_runtime.transport.messages import Body, BodySource, UpstreamRequest, header_values
+from vastar_runtime.transport.messages import UpstreamRequest, header_values
 from vastar_runtime.transport.progress import Phase
 from vastar_runtime.transport.response import UpstreamResponse
 
@@ -108,21 +104,22 @@ class HttpConnector:
         self, upstreams: Upstreams, settings: HttpSettings, random_u64: Callable[[], int]
     ) -> None:
         self._upstreams = upstreams
-        self._settings = settings
         self._random_u64 = random_u64
+        self.configure(settings)
 
     def configure(self, settings: HttpSettings) -> None:
         """Serve the calls from now on under other settings."""
         self._settings = settings
+        self._preparer = Preparer(settings.accept_encoding, self._random_u64)
 
     async def execute(self, call: Call) -> Outcome:
         """Make the HTTP call that `call` asks for. Raises nothing but cancellation."""
         try:
-            http_call, request = self._prepare(call)
+            plan, request = self._preparer.prepare(call)
         except InvalidCall as error:
             return Failure(FailureKind.INVALID_REQUEST, str(error))
-        call.limit_time(http_call.timeout_ms)
-        call.sent_bytes = _body_bytes(http_call.body)
+        call.limit_time(plan.call.timeout_ms)
+        call.sent_bytes = body_bytes(plan.call.body)
         if call.stream is not None or (
             # Its long default is for sending the body, not for waiting behind it.
             call.upload is not None and call.deadline.limit is Limit.DEFAULT
@@ -130,7 +127,7 @@ class HttpConnector:
             call.head_timeout_s = self._settings.header_timeout_s
         try:
             with self._upstreams.lease(call) as lease:
-                answer = await self._follow(call, http_call, request, lease)
+                answer = await self._follow(call, plan, request, lease)
             return answer.reply(_answer_format(call)) if isinstance(answer, HttpAnswer) else answer
         except _FAULTS as error:
             return self._failure(call, error)
@@ -163,56 +160,11 @@ class HttpConnector:
             f"the response of {call.origin} cannot be handed on: {error}",
         )
 
-    def _prepare(self, call: Call) -> tuple[HttpCall, UpstreamRequest]:
-        """What the caller asked and the first request of it. Raises InvalidCall."""
-        message = call.request
-        http_call = parse_payload(one_buffer(message.payload), message.payload_format)
-        target = parse_target(http_call.url)
-        headers = self._headers(call, http_call, target)
-        body: Body | BodySource = http_call.body
-        if call.upload is not None:
-            if body is not None:
-                raise InvalidCall("a body is given and `body_follows` is set; give one of the two")
-            body = StreamedBody(call.upload.receive, declared_bytes(http_call.headers))
-        return http_call, UpstreamRequest(
-            method=http_call.method,
-            origin=target.origin,
-            target=target.path_and_query,
-            headers=headers,
-            body=body,
-            replayable=bool(message.idempotency_key) or has_header(headers, b"idempotency-key"),
-        )
-
-    def _headers(
-        self, call: Call, http_call: HttpCall, target: Target
-    ) -> list[tuple[bytes, bytes]]:
-        """The caller's headers, completed in the published runtime's order."""
-        body_bytes = None if call.upload is not None else _body_bytes(http_call.body)
-        headers = encode_headers(http_call.headers, body_bytes)
-        given = {name for name, _ in headers}
-        if target.authorization is not None and b"authorization" not in given:
-            headers.append((b"authorization", target.authorization))
-        if call.request.idempotency_key and b"idempotency-key" not in given:
-            headers += encode_headers([("idempotency-key", call.request.idempotency_key)], 0)
-        if call.request.trace_id and not given & {b"traceparent", b"x-trace-id"}:
-            headers.append(trace_header(call.request.trace_id, self._random_u64))
-        if b"accept" not in given:
-            headers.append((b"accept", b"*/*"))
-        if self._settings.accept_encoding and b"accept-encoding" not in given:
-            headers.append((b"accept-encoding", self._settings.accept_encoding.encode()))
-        if b"host" not in given:
-            headers.append((b"host", target.origin.authority.encode()))
-        return headers
-
     async def _follow(
-        self, call: Call, http_call: HttpCall, request: UpstreamRequest, lease: Lease
+        self, call: Call, plan: Plan, request: UpstreamRequest, lease: Lease
     ) -> HttpAnswer | Streamed | Failure:
         """Send `request` and what redirects make of it; the first answer that is none."""
-        base = parse_target(http_call.url)
-        # Who asks for an encoding wants it as it comes; what the runtime asked for it undoes.
-        decode_content = http_call.decode_content and not any(
-            name.lower() == "accept-encoding" for name, _ in http_call.headers
-        )
+        base, decode_content = plan.target, plan.decodes
         redirects_left = self._settings.max_redirects
         while True:
             response = await lease.request(request)
@@ -221,7 +173,7 @@ class HttpConnector:
             async with response:
                 call.status_code = response.status
                 next_target, following = None, None
-                if response.status in REDIRECTS and http_call.follow_redirects:
+                if response.status in REDIRECTS and plan.call.follow_redirects:
                     next_target = _location(base, response)
                 if next_target is not None:
                     following = redirected(request, response.status, next_target)
@@ -260,12 +212,6 @@ def _answer_format(call: Call) -> PayloadFormat:
     if wanted is ResponseFormat.AS_REQUEST:
         return call.request.payload_format
     return PayloadFormat.JSON if wanted is ResponseFormat.JSON else PayloadFormat.NATIVE
-
-
-def _body_bytes(body: Body) -> int:
-    if body is None:
-        return 0
-    return buffers_bytes(body) if isinstance(body, (list, tuple)) else len(body)
 
 
 def _location(base: Target, response: UpstreamResponse) -> Target | None:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tests.support.running import http_request
 from vastar_client.wire import PayloadFormat
 from vastar_runtime.calls import Call, Caller
-from vastar_runtime.connectors.http import HttpConnector, HttpSettings
 from vastar_runtime.connectors.http.errors import InvalidCall
+from vastar_runtime.connectors.http.preparing import Preparer
 from vastar_runtime.policy import Deadline, Limit
 
 texts = st.text(max_size=20)
@@ -36,15 +36,16 @@ payloads = st.fixed_dictionaries(
 
 
 def prepare(data: bytes, payload_format: PayloadFormat, **fields: str) -> None:
-    connector = HttpConnector(None, HttpSettings(), lambda: 1)  # type: ignore[arg-type]
+    preparer = Preparer("", lambda: 1)
     message = http_request(1, data, payload_format=payload_format, **fields)
     call = Call(message, Caller(), Deadline(1e9, 1, Limit.DEFAULT), 1000)
     with suppress(InvalidCall):
-        http_call, request = connector._prepare(call)
+        plan, request = preparer.prepare(call)
+        assert preparer.prepare(call) == (plan, request), "what is known is not made otherwise"
         assert request.target.startswith(b"/")
         assert all(b"\r" not in value and b"\n" not in value for _, value in request.headers)
         assert [name for name, _ in request.headers].count(b"host") == 1
-        assert http_call.timeout_ms >= 0
+        assert plan.call.timeout_ms >= 0
 
 
 @given(payload=payloads, trace_id=texts, key=texts)
