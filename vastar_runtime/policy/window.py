@@ -59,9 +59,16 @@ class RollingWindow:
         cls, bucket_s: float, buckets: int, rows: list[tuple[int, int, int]], now_s: float
     ) -> "RollingWindow":
         """The window that gave `rows`, at that time or later."""
-        window = cls(bucket_s, buckets, older=rows)
-        window._roll(now_s)
-        return window
+        number = int(now_s // bucket_s)
+        if rows:
+            number = max(number, rows[-1][0])
+        kept = [row for row in rows if row[0] > number - buckets]
+        calls, failures = sum(row[1] for row in kept), sum(row[2] for row in kept)
+        newest = kept.pop() if kept and kept[-1][0] == number else (number, 0, 0)
+        return cls(
+            bucket_s, buckets, calls, failures, number, (number + 1) * bucket_s, *newest[1:],
+            kept or None,
+        )  # fmt: skip
 
     def _number_at(self, now_s: float) -> int:
         return max(self._number, int(now_s // self.bucket_s))

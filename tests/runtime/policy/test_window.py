@@ -66,7 +66,13 @@ def test_a_window_goes_on_from_its_rows(taken, later_s):
     assert again.rows(then_s) == rows
     for each in (window, again):
         each.count_failure(then_s)
-    assert window.totals(then_s + 5) == again.totals(then_s + 5)
+        each.count_success(then_s + 1)
+    assert window.rows(then_s + 5) == again.rows(then_s + 5)
+    assert window.totals(then_s + 20) == again.totals(then_s + 20)
+
+
+def test_rows_of_a_clock_that_is_a_little_ahead_count():
+    assert RollingWindow.of_rows(3.0, 10, [(4, 2, 1)], 11.9).rows(11.9) == [(4, 2, 1)]
 
 
 def test_successes_count_at_once_as_one_by_one():
