@@ -148,15 +148,17 @@ class HTTPRequest:
         Raises:
             TypeError: it is neither bytes nor text.
         """
+        if self.body is None:
+            return None
         body = self.body.encode() if isinstance(self.body, str) else self.body
-        if not isinstance(body, bytes | bytearray | memoryview | None):
+        if not isinstance(body, bytes | bytearray | memoryview):
             raise TypeError(
                 f"HTTPRequest.body is {type(body).__name__}: it must be bytes or str, or a file "
                 "or iterator of them that is sent as it is read; use json= for a value"
             )
         if isinstance(body, memoryview) and (body.itemsize, body.ndim) != (1, 1):
             body = body.cast("B")
-        return body if body is not None and len(body) else None
+        return body if len(body) else None
 
     def get_header(self, name: str) -> str | None:
         """The last value of header `name` in any case, or None."""
