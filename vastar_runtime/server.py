@@ -34,10 +34,11 @@ from vastar_runtime.listeners import (
 )
 from vastar_runtime.logs import get_logger
 from vastar_runtime.notify import notify
+from vastar_runtime.pipeline.making import SharedMaker
 from vastar_runtime.transport import SocketChannel
 from vastar_runtime.workers.counts import POLL_S, Counts, Turn
 from vastar_runtime.workers.link import Link, receive_begin, refuse
-from vastar_runtime.workers.place import WorkerPlace
+from vastar_runtime.workers.place import NO_DESCRIPTOR, WorkerPlace
 from vastar_runtime.workers.team import TeamError
 
 __all__ = ["Ending", "run", "run_worker", "serve_listeners"]
@@ -108,6 +109,9 @@ def run_worker(place: WorkerPlace) -> Ending:
     except ConfigError as error:
         refuse(control, str(error))
         raise
+    # Only workers share anything.
+    from vastar_runtime.sharing.sharing import Sharing  # noqa: PLC0415 - as said
+
     _settle_garbage_collector()
     _raise_descriptor_limit()
     listeners = [inherited(address, fd) for address, fd in place.listeners]
@@ -117,7 +121,10 @@ def run_worker(place: WorkerPlace) -> Ending:
     async def serve() -> Ending:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(control))
         link = Link(place, stream, counts)
-        return await serve_listeners(config, listeners, metrics=metrics, link=link)
+        sharing = None
+        if place.memory_fd != NO_DESCRIPTOR:
+            sharing = Sharing.join(place.memory_fd, place.index, place.bells)
+        return await serve_listeners(config, listeners, metrics=metrics, link=link, sharing=sharing)
 
     return trio.run(serve)
 
@@ -129,6 +136,7 @@ async def serve_listeners(
     metrics: Listener | None = None,
     load: Callable[[], RuntimeConfig] | None = None,
     link: Link | None = None,
+    sharing: SharedMaker | None = None,
 ) -> Ending:
     """Serve callers of `listeners` until a signal or `drain` says to stop, and then drain.
 
@@ -139,8 +147,9 @@ async def serve_listeners(
         load: reads the configuration anew.
         link: to the supervisor, where this is one of several workers: it tells when to accept, to
             drain and to reload.
+        sharing: makes what its policies share with the other workers.
     """
-    runtime = Runtime(config, load=load, team=link)
+    runtime = Runtime(config, load=load, team=link, sharing=sharing)
     stop = _Stop(runtime.state.drain_requested)
     # A worker hears of Ctrl-C from its supervisor.
     stopping = (signal.SIGTERM, signal.SIGINT) if link is None else (signal.SIGTERM,)

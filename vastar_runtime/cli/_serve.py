@@ -24,8 +24,10 @@ def serve(options: argparse.Namespace) -> int:
         return _serve_as_worker(options.worker_place)
     config = load_from_options(options).config
     if config.server.workers != 1:
-        # The supervisor has no event loop, and does without what only workers need.
-        from vastar_runtime.workers.supervise import supervise, worker_count  # noqa: PLC0415
+        from vastar_runtime.workers.supervise import (  # noqa: PLC0415 - only where it is used
+            supervise,
+            worker_count,
+        )
 
         if worker_count(config.server.workers) > 1:
             code, refusal = supervise(config, lambda: _fresh(options), time.monotonic())
@@ -46,8 +48,8 @@ def _fresh(options: argparse.Namespace) -> RuntimeConfig:
 def _serve_as_worker(text: str) -> int:
     with late_modules():
         from vastar_runtime import server  # noqa: PLC0415 - as above
-        from vastar_runtime.workers.frames import FrameError  # noqa: PLC0415
-        from vastar_runtime.workers.place import WorkerPlace  # noqa: PLC0415
+        from vastar_runtime.workers.frames import FrameError  # noqa: PLC0415 - as above
+        from vastar_runtime.workers.place import WorkerPlace  # noqa: PLC0415 - as above
 
     try:
         return _status_of(server.run_worker(WorkerPlace.from_text(text)))

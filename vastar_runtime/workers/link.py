@@ -145,9 +145,10 @@ class Link:
 
     async def begin(self) -> None:
         """Say that this worker is ready, and return when callers may be accepted."""
+        # Before the others are let go: whoever hears of it first is not to take all callers.
+        self.turn = self._counts.turn(self.place.index)
         self._put(Ready())
         await self._go.wait()
-        self.turn = self._counts.turn(self.place.index)
 
     async def _read(self, host: Host, nursery: trio.Nursery) -> None:
         while data := await self._stream.receive_some(_READ_BYTES):

@@ -8,12 +8,13 @@ from typing import Final
 from vastar_runtime.config import MetricsConfig, RuntimeConfig
 from vastar_runtime.listeners import Listener, close_listeners, open_listeners, open_tcp
 from vastar_runtime.runtime_files import RuntimeFileError
+from vastar_runtime.sharing.ground import Ground
 from vastar_runtime.workers.counts import Counts, page_bytes
 from vastar_runtime.workers.fleet import Fleet, FleetSettings
 from vastar_runtime.workers.journal import Journal
 from vastar_runtime.workers.place import MAX_WORKERS
 from vastar_runtime.workers.spawning import shared_file
-from vastar_runtime.workers.supervisor import Given, Supervisor
+from vastar_runtime.workers.supervisor import Given, Shared, Supervisor
 
 __all__ = ["supervise", "worker_count"]
 
@@ -71,7 +72,8 @@ def _given(config: RuntimeConfig, count: int) -> Iterator[Given]:
         counts_fd = shared_file("vastar-workers", page_bytes(count))
         counts = Counts(counts_fd, count)
         try:
-            yield Given(listeners, metrics, counts_fd, counts)
+            with _shared(count) as shared:
+                yield Given(listeners, metrics, counts_fd, counts, shared)
         finally:
             counts.close()
     finally:
@@ -80,6 +82,23 @@ def _given(config: RuntimeConfig, count: int) -> Iterator[Given]:
             metrics.close()
         if counts_fd >= 0:
             os.close(counts_fd)
+
+
+@contextmanager
+def _shared(count: int) -> Iterator[Shared | None]:
+    """What the workers' policies keep together; None where the system has no memory files."""
+    if not _has_memory_files():
+        yield None  # each worker then keeps to its own limits
+        return
+    ground = Ground(count)
+    try:
+        yield ground
+    finally:
+        ground.close()
+
+
+def _has_memory_files() -> bool:
+    return hasattr(os, "memfd_create")  # not on macOS
 
 
 def _open_metrics(config: MetricsConfig) -> Listener | None:

@@ -117,13 +117,16 @@ async def conversation(
 
 async def test_it_accepts_when_it_is_told_to(autojump_clock):
     async with conversation() as supervisor, trio.open_nursery() as nursery:
+        assert not supervisor.link.turn.is_open
+        assert supervisor.counts.all() == [None, None]
         nursery.start_soon(supervisor.link.begin)
         assert await supervisor.hear() == Ready()
         await wait_all_tasks_blocked()
-        assert supervisor.counts.all() == [None, None]
-        assert not supervisor.link.turn.is_open
-        await supervisor.say(Go())
+        # It counts from here on, for those that are told earlier that all are ready.
         assert supervisor.counts.all() == [None, 0]
+        assert nursery.child_tasks
+        await supervisor.say(Go())
+        assert not nursery.child_tasks
         assert supervisor.link.turn.is_open
 
 

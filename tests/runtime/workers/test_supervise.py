@@ -54,7 +54,10 @@ def test_all_is_closed_and_removed_at_the_end(tmp_path, monkeypatch, capfd):
             assert place.listeners[0][0] == f"unix:{tmp_path}/x"
             assert place.metrics is not None
             assert place.metrics[0].startswith("tcp:127.0.0.1:")
-            assert len(place.descriptors()) == 4
+            assert given.shared is not None
+            assert place.memory_fd == given.shared.fd
+            assert len(place.bells) == 2
+            assert len(place.descriptors()) == 5 + 4
             return 5
 
     monkeypatch.setattr(under_test, "Supervisor", Fake)
@@ -74,3 +77,22 @@ def test_a_port_that_is_taken_is_named_and_nothing_left(tmp_path):
             supervise(config, lambda: config, 0.0)
     assert open_descriptors() == before
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_memory_files_nothing_is_shared(tmp_path, monkeypatch):
+    seen = []
+
+    class Fake:
+        refusal = None
+
+        def __init__(self, *_: object, given: under_test.Given, **__: object) -> None:
+            seen.append(given.shared)
+
+        def run(self) -> int:
+            return 0
+
+    monkeypatch.setattr(under_test, "Supervisor", Fake)
+    monkeypatch.setattr(under_test, "_has_memory_files", lambda: False)
+    config = config_at(f"{tmp_path}/x")
+    assert supervise(config, lambda: config, 0.0) == (0, None)
+    assert seen == [None]
