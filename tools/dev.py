@@ -6,12 +6,13 @@
     coverage                         every branch of the wire, policy and pipeline rooms
     demo [--scene NAME]              runtime, LLM simulator and the example connector
     bench [NAMES]                    the benchmarks
+    wheel                            build it, and try it out in an empty environment
     format                           put the sources into their one format
     generate                         write the generated code anew
     setup                            make or mend .venv, and nothing else
 
 Standard library only: it runs under the system's Python and makes `.venv` itself, again whenever
-`pyproject.toml` changes. It writes nothing outside the clone but the demo's temporary folder.
+`pyproject.toml` changes. It writes nothing outside the clone but temporary folders.
 """
 
 from __future__ import (
@@ -218,6 +219,11 @@ def bench(arguments: list[str]) -> int:
     return step("the benchmarks", python("-m", "benchmarks", *arguments))
 
 
+def wheel(_arguments: list[str]) -> int:
+    """Build the wheel into `dist/`, look inside, install it into an empty environment, use it."""
+    return step("the wheel", python("-m", "tools.check_wheel"))
+
+
 def format_sources(_arguments: list[str]) -> int:
     """Put the sources into their one format."""
     sorted_code = step("ruff check --fix", python("-m", "ruff", "check", "--fix", "--quiet", "."))
@@ -240,6 +246,7 @@ COMMANDS = {
     "coverage": coverage,
     "demo": demo,
     "bench": bench,
+    "wheel": wheel,
     "format": format_sources,
     "generate": generate,
     "setup": setup,
