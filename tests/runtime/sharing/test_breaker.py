@@ -17,7 +17,7 @@ from vastar_runtime.policy.breaker import (
     State,
 )
 from vastar_runtime.policy.verdicts import Refused, Scope
-from vastar_runtime.sharing.breaker import MOST_BUCKETS, MOST_PROBES
+from vastar_runtime.sharing.breaker import _STATE, MOST_BUCKETS, MOST_PROBES
 
 WORKERS = 3
 QUICK = BreakerSettings(
@@ -213,7 +213,5 @@ def test_what_a_window_holds_is_read_as_it_was_written(taken):
 
 
 def test_a_state_fits_its_place():
-    from vastar_runtime.sharing.breaker import _STATE
-
     with shared_workers(1) as host:
         assert struct.calcsize(_STATE.format) <= host.memory.layout.state_words * 8
