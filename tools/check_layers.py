@@ -141,6 +141,7 @@ ROOMS = (
     Room(20, ("vastar_runtime.pipeline",), "drives the policies around a connector it is given"),
     Room(30, ("vastar_runtime.dispatch",), "message to call, outcome to message"),
     Room(30, ("vastar_runtime.outbox",), "the only place that encodes and sends"),
+    Room(30, ("vastar_runtime.call_tasks",), "the tasks that calls run in"),
     Room(35, ("vastar_runtime.session_streams",), "all streams of a connection"),
     Room(40, ("vastar_runtime.session",), "a connection is a nursery"),
     Room(44, ("vastar_runtime.policy_book",), "the policies of a configuration, for every call"),

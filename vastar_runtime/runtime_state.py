@@ -1,13 +1,24 @@
 """What the runtime as a whole knows of itself: counts, and whether it is leaving.
 
 One value shared by the sessions, which change it, and by the server and the control connector,
-which read it. Nobody waits on it by polling: `idle` is set anew each time the last call ends.
+which read it. Nobody waits on it by polling: who waits for the last call's end is woken by it.
 """
 
 import attrs
 import trio
 
-__all__ = ["RuntimeState"]
+__all__ = ["Resting", "RuntimeState"]
+
+
+@attrs.define(eq=False)
+class Resting:
+    """How many tasks of calls rest, of all connections.
+
+    Attributes:
+        tasks: now.
+    """
+
+    tasks: int = 0
 
 
 @attrs.define(eq=False)
@@ -21,6 +32,7 @@ class RuntimeState:
         connections: open connections of callers.
         calls_accepted: since the start.
         drain_requested: set when somebody asked the runtime to leave.
+        resting: tasks of calls, between two calls.
     """
 
     started_at_s: float
@@ -29,7 +41,8 @@ class RuntimeState:
     connections: int = 0
     calls_accepted: int = 0
     drain_requested: trio.Event = attrs.field(factory=trio.Event)
-    _idle: trio.Event = attrs.field(factory=trio.Event)
+    resting: Resting = attrs.field(factory=Resting)
+    _idle: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
 
     def call_begins(self) -> None:
         """A call was accepted."""
@@ -40,10 +53,9 @@ class RuntimeState:
         """Its answer is on its way, or nobody wants it any more."""
         self.calls_in_flight -= 1
         if not self.calls_in_flight:
-            self._idle.set()
-            self._idle = trio.Event()
+            self._idle.unpark_all()
 
     async def wait_idle(self) -> None:
         """Return when no call is in flight."""
         while self.calls_in_flight:
-            await self._idle.wait()
+            await self._idle.park()

@@ -38,6 +38,7 @@ from vastar_client.wire import (
     Signal,
 )
 from vastar_runtime._version import __version__
+from vastar_runtime.call_tasks import CallTasks
 from vastar_runtime.calls import Call, Caller
 from vastar_runtime.dispatch import Dispatcher
 from vastar_runtime.logs import get_logger
@@ -114,9 +115,10 @@ class Session:
         self._calls: dict[int, list[Call]] = {}
         self._streams = SessionStreams(self._outbox)
         self._in_flight = 0
-        self._call_ended = trio.Event()
+        self._call_ended = trio.lowlevel.ParkingLot()
         self._watching = False
         self._nursery: trio.Nursery | None = None
+        self._tasks: CallTasks | None = None
 
     async def run(self) -> None:
         """Serve the connection until it ends. Raises nothing but cancellation and bugs."""
@@ -124,6 +126,7 @@ class Session:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                self._tasks = CallTasks(nursery, self._serve, self._state.resting)
                 nursery.start_soon(self._write)
                 if await self._read():
                     self._streams.caller_sends_no_more()
@@ -134,7 +137,7 @@ class Session:
             self._channel.abort()
             # Answers that nobody took may be large, and what points at itself waits for the
             # garbage collector: let go of them now.
-            self._nursery = None
+            self._nursery = self._tasks = None
             self._outbox.discard()
 
     # --- the reader ---------------------------------------------------------------------------
@@ -200,7 +203,7 @@ class Session:
         if self._in_flight >= self._limits.max_in_flight and not self._connection.opted_in:
             self._watch_hangup()
             while self._in_flight >= self._limits.max_in_flight:
-                await self._call_ended.wait()
+                await self._call_ended.park()
         failure = self._why_not(request)
         if failure is None:
             call = self._dispatcher.accept(request, self._caller)
@@ -208,9 +211,10 @@ class Session:
             self._in_flight += 1
             self._state.call_begins()
             assert self._nursery is not None
+            assert self._tasks is not None
             if (request.stream or request.body_follows) and self._streams.open(call):
                 self._nursery.start_soon(self._streams.keep_alive)
-            self._nursery.start_soon(self._serve, call)
+            self._tasks.begin(call)
         else:
             self._outbox.put_at_once(self._dispatcher.refuse(request, failure))
 
@@ -264,8 +268,7 @@ class Session:
                 del self._calls[call.request.request_id]
             self._in_flight -= 1
             self._state.call_ends()
-            self._call_ended.set()
-            self._call_ended = trio.Event()
+            self._call_ended.unpark_all()
 
     # --- other frames -------------------------------------------------------------------------
 
@@ -349,7 +352,7 @@ class Session:
         if self._in_flight or not self._outbox.is_empty:
             self._watch_hangup()
         while self._in_flight:
-            await self._call_ended.wait()
+            await self._call_ended.park()
         await self._outbox.wait_empty()
         with trio.move_on_after(_LINGER_S):
             # Closing with unread bytes resets the connection, and the caller might never see
