@@ -85,8 +85,8 @@ class Outbox:
         self._queued_bytes = 0
         self._writing = False
         self._wake: trio.Event | None = None
-        self._room = trio.Event()
-        self._empty = trio.Event()
+        self._room = trio.lowlevel.ParkingLot()
+        self._empty = trio.lowlevel.ParkingLot()
 
     @property
     def is_empty(self) -> bool:
@@ -101,7 +101,7 @@ class Outbox:
             is_alone: no other is about to come: send it at once, where that goes.
         """
         while self._queued_bytes > self._max_queued_bytes:
-            await self._room.wait()
+            await self._room.park()
         if is_alone or _weight_bytes(message) >= _LARGE_BYTES:
             self._send(message, is_unasked=False)
         else:
@@ -147,7 +147,7 @@ class Outbox:
     async def wait_empty(self) -> None:
         """Return when everything put was handed to the operating system."""
         while not self.is_empty:
-            await self._empty.wait()
+            await self._empty.park()
 
     def discard(self) -> None:
         """Forget what waits: nobody will take it any more."""
@@ -163,8 +163,7 @@ class Outbox:
         """
         while True:
             if not self._queue and not self._writing:
-                self._empty.set()
-                self._empty = trio.Event()
+                self._empty.unpark_all()
                 self._wake = trio.Event()
                 await self._wake.wait()
                 self._wake = None
@@ -180,8 +179,7 @@ class Outbox:
             self._writing = False
             self._queued_bytes -= weight_bytes
             if self._queued_bytes <= self._max_queued_bytes:
-                self._room.set()
-                self._room = trio.Event()
+                self._room.unpark_all()
 
     def _next_batch(self) -> tuple[int, Sequence[Buffer]]:
         """What is to be written next, up to about one batch, and its weight."""

@@ -21,14 +21,15 @@ import attrs
 from vastar_client.wire._tables import Field, Kind, Table
 from vastar_client.wire.errors import LocalProtocolError
 from vastar_client.wire.limits import MAX_FLATBUFFER_BYTES, MAX_HEADER_PAIRS
-from vastar_client.wire.messages import Buffer, KeyValues
+from vastar_client.wire.messages import Buffer, RawKeyValues
 
 __all__ = ["TableWriter", "buffers_bytes", "one_buffer"]
 
 _U32: Final = Struct("<I")
 _STRING, _KEY_VALUES, _BYTES = Kind.STRING, Kind.KEY_VALUES, Kind.BYTES
 """An Enum looks its members up slowly, and these are asked for with each field of each message."""
-_KEY_VALUE_TABLE: Final = Struct("<iII")
+_I32: Final = Struct("<i")
+_KEY_VALUE_SLOTS: Final = Struct("<II")
 _KEY_VALUE_VTABLE: Final = Struct("<HHHH").pack(8, 12, 4, 8)
 _NULS: Final = tuple(b"\0" * count for count in range(8))
 _VECTOR_ALIGNMENT_BYTES: Final = 8
@@ -56,9 +57,9 @@ def _in_bytes(buffer: Buffer) -> Buffer:
     return buffer if buffer.nbytes == len(buffer) else buffer.cast("B")
 
 
-def _string(text: str) -> bytes:
+def _string(text: str | bytes) -> bytes:
     """Length, UTF-8, a NUL, and padding to 4 bytes."""
-    encoded = text.encode()
+    encoded = text.encode() if isinstance(text, str) else text
     return _U32.pack(len(encoded)) + encoded + _NULS[4 - (len(encoded) & 3)]
 
 
@@ -66,28 +67,42 @@ _name_string: Final = lru_cache(maxsize=1024)(_string)
 """Header names are few; their values are many, and may be secrets that are not to be kept."""
 _MAX_CACHED_NAME: Final = 64
 
+_COMMON: Final = frozenset(
+    "accept accept-encoding accept-ranges cache-control connection content-encoding content-length "
+    "content-type date expires host keep-alive server transfer-encoding user-agent vary".split()
+)
+_COMMON_NAMES: Final = _COMMON | {name.encode() for name in _COMMON}
+"""Their values come again and again, and hold no secrets: they may be kept."""
+_MAX_CACHED_VALUE: Final = 64
 
-def _key_values(pairs: KeyValues) -> bytes:
+
+def _pair(key: str | bytes, value: str | bytes) -> bytes:
+    """A KeyValue table behind its first four bytes, and its strings."""
+    key_string = _name_string(key) if len(key) <= _MAX_CACHED_NAME else _string(key)
+    # From the key's slot (table + 4) to behind the table, and from the value's (table + 8) to
+    # behind the key.
+    return _KEY_VALUE_SLOTS.pack(8, 4 + len(key_string)) + key_string + _string(value)
+
+
+_common_pair: Final = lru_cache(maxsize=1024)(_pair)
+
+
+def _key_values(pairs: RawKeyValues) -> bytes:
     """`u32 count | offsets | vtable | (table, strings) of each pair`; all share the vtable."""
     if len(pairs) > MAX_HEADER_PAIRS:
         raise LocalProtocolError(f"{len(pairs)} headers, more than {MAX_HEADER_PAIRS}")
-    offsets_at = 4
-    vtable_at = offsets_at + 4 * len(pairs)
+    vtable_at = 4 + 4 * len(pairs)
     at = vtable_at + len(_KEY_VALUE_VTABLE)
+    slot_at = 4
     offsets = []
     tables: list[bytes] = []
-    for index, (key, value) in enumerate(pairs):
-        key_string = _name_string(key) if len(key) <= _MAX_CACHED_NAME else _string(key)
-        value_string = _string(value)
-        offsets.append(at - (offsets_at + 4 * index))
-        # From the key's slot (table + 4) to behind the table, and from the value's (table + 8)
-        # to behind the key.
-        tables += (
-            _KEY_VALUE_TABLE.pack(at - vtable_at, 8, 4 + len(key_string)),
-            key_string,
-            value_string,
-        )
-        at += _KEY_VALUE_TABLE.size + len(key_string) + len(value_string)
+    for key, value in pairs:
+        is_common = key in _COMMON_NAMES and len(value) <= _MAX_CACHED_VALUE
+        pair = _common_pair(key, value) if is_common else _pair(key, value)
+        offsets.append(at - slot_at)
+        tables += (_I32.pack(at - vtable_at), pair)
+        at += 4 + len(pair)
+        slot_at += 4
     count_and_offsets = struct.pack(f"<{len(pairs) + 1}I", len(pairs), *offsets)
     return b"".join((count_and_offsets, _KEY_VALUE_VTABLE, *tables))
 

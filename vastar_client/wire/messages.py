@@ -33,6 +33,7 @@ __all__ = [
     "KeepAlive",
     "KeyValues",
     "Message",
+    "RawKeyValues",
     "RequestChunk",
     "StreamChunk",
     "StreamEnd",
@@ -41,6 +42,8 @@ __all__ = [
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 KeyValues: TypeAlias = Sequence[tuple[str, str]]
+RawKeyValues: TypeAlias = Sequence[tuple[str | bytes, str | bytes]]
+"""As the writer takes them: bytes must be UTF-8."""
 
 _SECRET_FIELDS = frozenset({"payload", "headers", "body", "data", "token", "trailers", "url"})
 
@@ -258,7 +261,8 @@ class HttpRequest(_Value, frozen=True):
 class HttpResponse(_Value, frozen=True):
     """The native payload of its answer: headers in order, repeats kept, body as bytes.
 
-    `body`: as the payload of ExecuteResponse.
+    `body`: as the payload of ExecuteResponse. The encoder takes headers of bytes as well
+    (`RawKeyValues`).
     """
 
     status_code: int

@@ -7,11 +7,12 @@ UTF-8 is there twice, as text with U+FFFD in the gaps and exact in `body_base64`
 
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
 from vastar_client.wire import Buffer, HttpResponse, PayloadFormat, encode_http_response
+from vastar_client.wire.messages import KeyValues
 from vastar_runtime.outcomes import Reply
 
 __all__ = ["HttpAnswer", "header_text"]
@@ -66,11 +67,19 @@ def _pairs(answer: HttpAnswer) -> list[tuple[str, str]]:
     return [(header_text(name), header_text(value)) for name, value in answer.headers]
 
 
+def _raw_pairs(answer: HttpAnswer) -> KeyValues:
+    """The headers as they are, where they are UTF-8 already: nearly always."""
+    for name, value in answer.headers:
+        if not value.isascii() or not name.isascii():
+            return _pairs(answer)
+    return cast("KeyValues", answer.headers)  # the encoder takes either
+
+
 def _native(answer: HttpAnswer) -> Sequence[Buffer]:
     return encode_http_response(
         HttpResponse(
             status_code=answer.status_code,
-            headers=_pairs(answer),
+            headers=_raw_pairs(answer),
             body=answer.body,
             http_version=answer.http_version,
             url=answer.url,
