@@ -3,9 +3,11 @@
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -272,4 +274,53 @@ def test_one_worker_is_one_process(team):
     with serve(team, workers=1) as process:
         assert children(process.pid) == []
         assert "workers" not in team.call("status")
+        assert end(process, signal.SIGTERM)[0] == ExitCode.OK
+
+
+@contextmanager
+def answering() -> Iterator[str]:
+    """The URL of a server that answers every request."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def classes_of_calls(url: str, by: list[Caller]) -> list[ErrorClass]:
+    """What becomes of a call by each, all at once."""
+    for caller in by:
+        caller.get(url)
+    answers = [caller.receive() for caller in by]
+    return [each.error_class for each in answers if isinstance(each, ExecuteResponse)]
+
+
+def test_a_limit_is_of_all_workers_together(team, tmp_path):
+    file = tmp_path / "vastar.toml"
+    file.write_text("[defaults.tenant_rate_limit]\nlimit = 5\nperiod_s = 3600\nmax_waiting = 0\n")
+    with answering() as url, serve(team, "--config", str(file)) as process:
+        with callers(team, 8) as open_ones:
+            assert spread(team, 8)[0] >= 3
+            classes = [each for _ in range(3) for each in classes_of_calls(url, open_ones)]
+        assert classes.count(ErrorClass.SUCCESS) == 5
+        assert classes.count(ErrorClass.RATE_LIMITED) == 19
+        # What one has used up is used up for who comes in its place.
+        first = team.pids()[0]
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: first not in team.pids(), "its death is told")
+        wait_until(lambda: team.states() == ["serving"] * 2, "it serves again")
+        with callers(team, 4) as open_ones:
+            assert classes_of_calls(url, open_ones) == [ErrorClass.RATE_LIMITED] * 4
         assert end(process, signal.SIGTERM)[0] == ExitCode.OK
