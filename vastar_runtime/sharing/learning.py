@@ -44,7 +44,8 @@ class SharedLearning(HeaderLearning):
 
     __slots__ = (
         "_loaded", "_own_requests_at", "_own_tokens_at", "_own_waiting_at", "_record",
-        "_requests_at", "_ring", "_tokens_at", "_version_at", "_waiting_at", "_words_of_all",
+        "_requests_at", "_requests_from", "_requests_to", "_ring", "_tokens_at", "_tokens_to",
+        "_version_at", "_waiting_at", "_words_of_all",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +61,9 @@ class SharedLearning(HeaderLearning):
             range(first, first + record.workers)
             for first in map(record.columns_at, (_REQUESTS, _TOKENS, _WAITING))
         )
+        self._requests_from, self._requests_to = self._requests_at.start, self._requests_at.stop
+        self._tokens_to = self._tokens_at.stop
+        assert self._requests_to == self._tokens_at.start, "columns lie side by side"
         self._own_requests_at = self._requests_at[record.worker]
         self._own_tokens_at = self._tokens_at[record.worker]
         self._own_waiting_at = self._waiting_at[record.worker]
@@ -92,13 +96,11 @@ class SharedLearning(HeaderLearning):
                     words[self._own_waiting_at] = int(isinstance(verdict, WaitUntil))
                     return self._in_own_time(verdict)
         words[self._own_requests_at] += 1
-        nth_token = 0
         if tokens:
             words[self._own_tokens_at] += tokens
-            nth_token = sum(words[at] for at in self._tokens_at)
-        nth_request = 0
-        for at in self._requests_at:
-            nth_request += words[at]
+        # Slices: half the time of a loop over the words.
+        nth_request = sum(words[self._requests_from : self._requests_to])
+        nth_token = sum(words[self._requests_to : self._tokens_to])
         return Go(nth_request, nth_token, tokens)
 
     def forecast(

@@ -76,6 +76,26 @@ class Workers:
         for worker in range(len(self.admissions)):
             self.hear(worker)
 
+    def kill(self, worker):
+        self.inside = [each for each in self.inside if each[0] != worker]
+        self.line = [each for each in self.line if each[0] != worker]
+        self.admissions[worker] = self.host.kill(worker).admission(self.settings)
+
+    def step(self, what, which, key):
+        if what == "come":
+            self.come(which, key)
+        elif what == "leave" and self.inside:
+            self.leave(*self.inside[which % len(self.inside)])
+        elif what == "withdraw" and self.line:
+            self.withdraw(*self.line[which % len(self.line)])
+        elif what == "hear":
+            self.hear(which)
+        elif what == "settle":
+            self.settle()
+            self.check_nobody_waits_beside_room()
+        elif what == "kill":
+            self.kill(which)
+
     def counts(self):
         keys = [permit.key for _, permit in self.inside if not permit.is_stream]
         return len(keys), Counter(key.tenant for key in keys), Counter(keys)
@@ -123,30 +143,16 @@ def test_never_more_than_the_limits_and_nobody_waits_beside_room(taken, most):
     with shared_workers(WORKERS) as host:
         all_of = Workers(host, limits(*most))
         for what, which, key in taken:
-            if what == "come":
-                all_of.come(which, key)
-            elif what == "leave" and all_of.inside:
-                all_of.leave(*all_of.inside[which % len(all_of.inside)])
-            elif what == "withdraw" and all_of.line:
-                all_of.withdraw(*all_of.line[which % len(all_of.line)])
-            elif what == "hear":
-                all_of.hear(which)
-            elif what == "settle":
-                all_of.settle()
-                all_of.check_nobody_waits_beside_room()
-            elif what == "kill":
-                all_of.inside = [each for each in all_of.inside if each[0] != which]
-                all_of.line = [each for each in all_of.line if each[0] != which]
-                all_of.admissions[which] = host.kill(which).admission(all_of.settings)
+            all_of.step(what, which, key)
         all_of.settle()
         all_of.check_nobody_waits_beside_room()
         for worker, permit in tuple(all_of.inside):
             all_of.leave(worker, permit)
             all_of.settle()
         while all_of.line or all_of.inside:
+            before = len(all_of.line)
             for worker, permit in tuple(all_of.inside):
                 all_of.leave(worker, permit)
-            before = len(all_of.line)
             all_of.settle()
             assert len(all_of.line) < before or not before, "somebody waits for ever"
         words = host.memory.words

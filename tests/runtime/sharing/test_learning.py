@@ -44,9 +44,11 @@ def all_of(host):
 def same(own, expected, ahead_s):
     assert type(own) is type(expected)
     if isinstance(own, Go):
-        assert (own.nth_request, own.tokens) == (expected.nth_request, expected.tokens)
-        if own.tokens:  # else nothing is ever compared with it
-            assert own.nth_token == expected.nth_token
+        assert (own.nth_request, own.nth_token, own.tokens) == (
+            expected.nth_request,
+            expected.nth_token,
+            expected.tokens,
+        )
     elif isinstance(own, WaitUntil):
         assert own.at_s == pytest.approx(expected.at_s + ahead_s)
     elif isinstance(own, Refused):
