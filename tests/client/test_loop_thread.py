@@ -155,13 +155,13 @@ def wakes(monkeypatch):
     """The wake-ups that are asked for; none gets through."""
     asked = []
 
-    def call_soon(function):
-        asked.append(function)
+    def wake():
+        asked.append(1)
         return True
 
     loop = _loop_thread.current_loop()
     loop.submit(trio.lowlevel.checkpoint).wait()
-    monkeypatch.setattr(loop, "call_soon", call_soon)
+    monkeypatch.setattr(loop, "_wake", wake)
     loop._promised = -1
     yield loop, asked, monkeypatch
     monkeypatch.undo()
@@ -176,10 +176,10 @@ def test_threads_that_submit_together_share_one_wake_up(wakes):
         thread, caught = in_thread(lambda one=one: loop.post(one))
         thread.join()
         assert caught == [None]
-    assert asked == [loop._begin_submitted]
+    assert asked == [1]
     monkeypatch.undo()
-    asked[0]()
-    assert all(one.begun.is_set() for one in left)
+    loop._wake()
+    assert all(one.begun.wait(5) for one in left)
     last = Counted()
     loop.post(last)
     assert last.begun.wait(5), "what was promised is over: it is woken again"
@@ -189,13 +189,13 @@ def test_the_main_thread_promises_only_what_it_has_done(wakes):
     """A signal handler in the middle of its wake-up may make calls itself, and must not wait."""
     loop, asked, monkeypatch = wakes
 
-    def call_soon(function):
-        asked.append(function)
+    def wake():
+        asked.append(1)
         if len(asked) == 1:
             loop.post(Counted())  # the handler
         return True
 
-    monkeypatch.setattr(loop, "call_soon", call_soon)
+    monkeypatch.setattr(loop, "_wake", wake)
     loop.post(Counted())
     assert len(asked) == 2
     loop.post(Counted())
@@ -205,13 +205,19 @@ def test_the_main_thread_promises_only_what_it_has_done(wakes):
 def test_a_wake_up_that_something_interrupts_is_made_all_the_same(wakes):
     loop, asked, monkeypatch = wakes
 
-    def call_soon(function):
-        asked.append(function)
+    def wake():
+        asked.append(1)
         if len(asked) == 1:
             raise LookupError
         return True
 
-    monkeypatch.setattr(loop, "call_soon", call_soon)
+    monkeypatch.setattr(loop, "_wake", wake)
     with pytest.raises(LookupError):
         loop.post(Counted())
     assert len(asked) == 2
+
+
+def test_without_an_eventfd_trio_wakes_it(monkeypatch):
+    loop = _loop_thread.current_loop()
+    monkeypatch.setattr(loop, "_bell", None)
+    loop.submit(trio.lowlevel.checkpoint).wait()

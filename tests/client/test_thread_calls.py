@@ -229,7 +229,7 @@ def test_many_that_begin_together_leave_in_one_write(client, monkeypatch):
 
     session._try_send = try_send
     calls = [call_of(client) for _ in range(20)]
-    monkeypatch.setattr(loop, "call_soon", lambda _function: True)  # nobody wakes it
+    monkeypatch.setattr(loop, "_wake", lambda: True)  # nobody does
     threads = [in_thread(call.wait) for call in calls]
     until(lambda: len(loop._submitted) == 20)
     monkeypatch.undo()
