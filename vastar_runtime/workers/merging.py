@@ -1,27 +1,28 @@
 """The accounts of several workers as one: what `status` tells, and the text for Prometheus.
 
-Plain functions over what each worker tells of itself. Counts are added. What all workers know
-alike, or what is 1 or 0, is not: there the largest holds, because it names the trouble that some
-worker sees.
+Plain functions over what each worker tells of itself. Counts are added. What all workers share, or
+what is 1 or 0, is not: there the value holds that names the trouble which some worker sees.
 
 A counter must not fall when a worker dies: Prometheus would take that for a restart of everything
 and count the rest once more. So the text knows two kinds of sources: those that live, of which all
 is taken, and those whose last text is kept, of which only counters are.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import add
 from typing import Any, Final, TypeAlias
 
 __all__ = ["merged_details", "merged_metrics", "merged_status"]
 
 _Row: TypeAlias = dict[str, Any]
 
-_LARGEST: Final = frozenset(
-    {
-        "vastar_breaker_state",
-        "vastar_draining",
-    }
-)
+_NOT_ADDED: Final[Mapping[str, Callable[[float, float], float]]] = {
+    "vastar_breaker_state": max,
+    "vastar_breakers": max,
+    "vastar_draining": max,
+    "vastar_retry_quota_tokens": min,
+}
+"""What workers share, or what is yes or no: the value that names the trouble."""
 _COUNTING: Final = frozenset({"counter", "histogram"})
 _RANKS: Final = ("closed", "half_open", "open")
 
@@ -103,10 +104,8 @@ class _Family:
         before = self.series.get(series)
         if before is None:
             self.series[series] = value
-        elif name in _LARGEST:
-            self.series[series] = max(before, value)
         else:
-            self.series[series] = before + value
+            self.series[series] = _NOT_ADDED.get(name, add)(before, value)
 
 
 def merged_metrics(living: Iterable[str], kept: Iterable[str] = ()) -> str:

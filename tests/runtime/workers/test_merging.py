@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.metrics_text import Scraped
-from vastar_runtime.metrics import BreakerRow, Meters, PoolRow, Snapshot
+from vastar_runtime.metrics import BreakerRow, Meters, PoolRow, QuotaRow, Snapshot
 from vastar_runtime.policy.breaker import State
 from vastar_runtime.workers.merging import merged_metrics, merged_status
 
@@ -64,6 +64,7 @@ def text(refusals: int, *, draining: bool = False, idle: int = 1, state: State =
         meters.waited("queue", 0.3)
     snapshot = Snapshot(
         draining=draining,
+        quotas=(QuotaRow("a", "http://x", 500 - refusals, 500),),
         pools=(PoolRow("a", "b", 'http://x/"\\ \n', idle, 2, 3),),
         breakers=(BreakerRow("origin", "", "http://x", state),),
     )
@@ -87,6 +88,8 @@ def test_counters_and_gauges_are_added_but_for_what_is_yes_or_no():
     assert refusals(merged) == 3
     assert scraped.value("vastar_pool_connections", state="idle") == 6
     assert scraped.value("vastar_draining") == 1
+    assert scraped.value("vastar_breakers", scope="origin", state="open") == 1
+    assert scraped.value("vastar_retry_quota_tokens", tenant="a", origin="http://x") == 498
     assert scraped.value("vastar_wait_seconds_count", policy="queue") in {None, 3}
     assert (
         scraped.value(
