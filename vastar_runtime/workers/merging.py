@@ -9,7 +9,6 @@ is taken, and those whose last text is kept, of which only counters are.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import add
 from typing import Any, Final, TypeAlias
 
 __all__ = ["merged_details", "merged_metrics", "merged_status"]
@@ -92,6 +91,10 @@ def _added(
     return list(found.values())
 
 
+def _sum(before: float, value: float) -> float:
+    return before + value
+
+
 class _Family:
     """One metric: its head, its type and its series by name and labels."""
 
@@ -105,7 +108,7 @@ class _Family:
         if before is None:
             self.series[series] = value
         else:
-            self.series[series] = _NOT_ADDED.get(name, add)(before, value)
+            self.series[series] = _NOT_ADDED.get(name, _sum)(before, value)
 
 
 def merged_metrics(living: Iterable[str], kept: Iterable[str] = ()) -> str:

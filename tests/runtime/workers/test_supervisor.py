@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,7 @@ assert hear() == "begin"
 READY = SPEAKS + "say(type='ready'); assert hear() == 'go'\n"
 DRAINS = READY + "assert hear() == 'drain'\n"
 SETTINGS = FleetSettings(
-    backoff=BackoffSettings(base_s=0.001, cap_s=0.001), start_s=0.5, grace_s=0.05, drain_s=0.1
+    backoff=BackoffSettings(base_s=0.001, cap_s=0.001), grace_s=0.05, drain_s=0.1
 )
 
 
@@ -89,11 +90,13 @@ def make(tmp_path):
     listening.bind(str(tmp_path / "x"))
     listening.listen()
 
-    def made(argv: Callable[[WorkerPlace], list[str]], count: int = 1) -> World:
+    def made(
+        argv: Callable[[WorkerPlace], list[str]], count: int = 1, start_s: float = 20
+    ) -> World:
         log, shared = Log(), Shared(fd)
         listener = Listener(UnixAddress(str(tmp_path / "x")), listening)
         supervisor = Supervisor(
-            Fleet(count, SETTINGS, 0.0),
+            Fleet(count, attrs.evolve(SETTINGS, start_s=start_s), time.monotonic()),
             RuntimeConfig(),
             RuntimeConfig,
             given=Given([listener], None, fd, counts, shared),
@@ -129,7 +132,7 @@ def test_the_exit_code_of_one_that_cannot_start_is_ours(make):
 
 
 def test_one_that_never_gets_ready_is_killed(make):
-    world = make(argv_of(SPEAKS + "hear()"))
+    world = make(argv_of(SPEAKS + "hear()"), start_s=0.3)
     assert world.supervisor.run() == 1
     assert world.log.told("worker ended")[0]["reason"] == "SIGKILL"
 
@@ -151,9 +154,11 @@ def test_what_a_dead_worker_held_is_reclaimed_before_it_is_replaced(make):
         stop_us()() if len(world.shared.reclaimed) == 3 else None
     )
     assert world.supervisor.run() == 0
-    assert at_start == [0, 1, 2]
-    assert world.shared.reclaimed == [0, 0, 0]
-    assert {each["reason"] for each in world.log.told("worker ended")} == {"exit code 7"}
+    # The fourth may have been begun when the signal came.
+    assert at_start[:3] == [0, 1, 2]
+    assert set(world.shared.reclaimed) == {0}
+    ends = [each["reason"] for each in world.log.told("worker ended")]
+    assert ends[:3] == ["exit code 7"] * 3
 
 
 def test_one_that_does_not_drain_in_time_is_killed(make, monkeypatch):
