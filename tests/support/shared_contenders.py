@@ -25,7 +25,7 @@ from vastar_runtime.policy.token_limit import TokenLimitSettings
 from vastar_runtime.policy.verdicts import Scope
 from vastar_runtime.sharing.sharing import Sharing
 
-__all__ = ["KEY", "RATE", "TOKENS", "CIRCUIT", "Part", "Referee", "places"]
+__all__ = ["CIRCUIT", "KEY", "RATE", "TOKENS", "Part", "Referee", "places"]
 
 KEY = Key("t", "w", "https://one.example")
 RATE = RateLimitSettings(2000, period_s=1.0, burst=50, max_waiting=0)
@@ -120,7 +120,7 @@ async def probe(part: Part, sharing: Sharing, referee: Referee, end_s: float) ->
         if isinstance(permit, Permit):
             if permit.is_probe:
                 referee.enter(part.worker)
-                time.sleep(0.0005)
+                time.sleep(0.0005)  # noqa: ASYNC251 - it is to hold the probe, not the task
                 referee.leave(part.worker)
             breaker.report(permit, Evidence.NO_ANSWER, trio.current_time(), 0.5)
         assert breaker.state is not State.CLOSED
