@@ -1,9 +1,9 @@
 """Modules that the daemon's libraries import and mostly never use: loaded when something asks.
 
 A daemon of plain HTTP needs no TLS, and none needs asyncio, which structlog imports for a class
-that nobody here makes. With some smaller ones they are 7 of 39 MB, and 10 ms of the start (measured).
+that nobody here makes. With some smaller ones they are 7 of 39 MB, and 10 ms of the start.
 
-Shape: while the daemon's modules are imported, stand-ins in `sys.modules` take these names. Whoever
+Shape: while the command line and the daemon are imported, stand-ins in `sys.modules` take these names. Whoever
 says `import ssl` meanwhile keeps one; the first attribute that is asked of it imports the real
 module, once, and is its attribute. Afterwards the names are free again, so that whatever is
 imported later gets the real ones. Nothing else has to know: `import ssl` stays `import ssl`, for
@@ -25,9 +25,19 @@ from typing import Any, Final
 
 __all__ = ["LATE_MODULES", "late_modules"]
 
-LATE_MODULES: Final = ("asyncio", "hashlib", "hmac", "idna", "ssl", "tempfile", "unicodedata")
-"""`hmac` is of Trio's DTLS; it and `hashlib` load OpenSSL as `ssl` does. `idna`, with `unicodedata`,
-is for host names beyond ASCII, `tempfile` for a search that ctypes does not make here."""
+LATE_MODULES: Final = (
+    "asyncio",
+    "bz2",  # of shutil, as lzma
+    "difflib",  # of our own words about misspelt settings
+    "hashlib",  # loads OpenSSL, as ssl does
+    "hmac",  # of Trio's DTLS; the same
+    "idna",  # for host names beyond ASCII
+    "ipaddress",  # for addresses that somebody configured
+    "lzma",
+    "ssl",
+    "tempfile",  # of a search that ctypes does not make here
+    "unicodedata",  # of idna
+)
 _BUILT_IN_PARTS: Final = {"ssl": "_ssl"}
 """Extension modules that a Python may have been built without."""
 

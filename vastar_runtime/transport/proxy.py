@@ -147,7 +147,7 @@ def _is_loopback(host: str) -> bool:
     return address is not None and address.is_loopback
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _address(text: str) -> "ipaddress.IPv4Address | ipaddress.IPv6Address | None":
     try:
         return ipaddress.ip_address(text)
     except ValueError:
