@@ -67,27 +67,12 @@ _name_string: Final = lru_cache(maxsize=1024)(_string)
 """Header names are few; their values are many, and may be secrets that are not to be kept."""
 _MAX_CACHED_NAME: Final = 64
 
-_COMMON: Final = frozenset(
-    [
-        "accept",
-        "accept-encoding",
-        "accept-ranges",
-        "cache-control",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-type",
-        "date",
-        "expires",
-        "host",
-        "keep-alive",
-        "server",
-        "transfer-encoding",
-        "user-agent",
-        "vary",
-    ]
+_COMMON: Final = (
+    *("accept", "accept-encoding", "accept-ranges", "cache-control", "connection"),
+    *("content-encoding", "content-length", "content-type", "date", "expires", "host"),
+    *("keep-alive", "server", "transfer-encoding", "user-agent", "vary"),
 )
-_COMMON_NAMES: Final = _COMMON | {name.encode() for name in _COMMON}
+_COMMON_NAMES: Final = frozenset({*_COMMON, *(name.encode() for name in _COMMON)})
 """Their values come again and again, and hold no secrets: they may be kept."""
 _MAX_CACHED_VALUE: Final = 64
 
