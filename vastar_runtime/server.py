@@ -150,7 +150,7 @@ async def serve_listeners(
         sharing: makes what its policies share with the other workers.
     """
     runtime = Runtime(config, load=load, team=link, sharing=sharing)
-    stop = _Stop(runtime.state.drain_requested)
+    stop = _Stop(runtime.state.drain_requested, is_worker=link is not None)
     # A worker hears of Ctrl-C from its supervisor.
     stopping = (signal.SIGTERM, signal.SIGINT) if link is None else (signal.SIGTERM,)
     with (
@@ -199,14 +199,20 @@ class _Stop:
     requested: trio.Event
     scope: trio.CancelScope | None = None
     ending: Ending = Ending.DRAINED
+    is_worker: bool = False
 
     async def watch(self, signals: AsyncIterator[int]) -> None:
         """Turn signals into the end, for ever."""
+        heard = 0
         async for number in signals:
+            heard += 1
             name = signal.Signals(number).name
             if not self.requested.is_set():
                 _log.info("stopping", signal=name)
                 self.requested.set()
+                continue
+            if self.is_worker and heard == 1:
+                # systemd tells all processes of the service what the supervisor tells too.
                 continue
             _log.warning("stopping at once: calls in flight are cut", signal=name)
             self.cut()
@@ -294,8 +300,12 @@ def _raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+_LOG_DELAY_S: Final = 0.01
+"""A write, and the turn of the task that makes it, take as long as the lines of two calls."""
+
+
 async def _write_log() -> None:
-    """Write the lines of each turn of the event loop together, for ever."""
+    """Write lines together, for ever; what is urgent does not wait for it (`LineSink`)."""
     sink = logs.sink()
     if sink is None:
         return
@@ -304,6 +314,7 @@ async def _write_log() -> None:
     try:
         while True:
             await woken.wait()
+            await trio.sleep(_LOG_DELAY_S)
             woken = trio.Event()
             sink.flush()
     finally:

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -55,6 +55,30 @@ def spread(team: Team, count: int) -> list[int]:
 
     wait_until(are_in, "all are accepted")
     return counts
+
+
+@contextmanager
+def answering(gate: threading.Event | None = None) -> Iterator[str]:
+    """The URL of a server that answers every request, once the gate is open."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if gate is not None:
+                gate.wait(20)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def refused(team: Team) -> bool:
@@ -111,6 +135,27 @@ def test_a_signal_drains_all_and_leaves_nobody(team):
         caller.close()
         assert not any(map(is_alive, pids))
     assert list(Path(team.socket).parent.iterdir()) == []
+
+
+def test_a_manager_that_signals_every_process_cuts_nothing(team):
+    gate = threading.Event()
+    with answering(gate) as url, serve(team) as process:
+        pids = team.pids()
+        caller = Caller(team.socket)
+        caller.get(url)
+        wait_until(lambda: team.call("status")["in_flight"] == 1, "it is under way")
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: refused(team), "nobody is let in")
+        for pid in pids:
+            with suppress(ProcessLookupError):  # the idle one may be gone
+                os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: sum(map(is_alive, pids)) == 1, "the idle one is gone")
+        gate.set()
+        answer = caller.receive()
+        assert isinstance(answer, ExecuteResponse)
+        assert answer.error_class is ErrorClass.SUCCESS
+        caller.close()
+        assert end(process)[0] == ExitCode.OK
 
 
 def test_calls_in_flight_are_finished_in_their_time(team):
@@ -275,28 +320,6 @@ def test_one_worker_is_one_process(team):
         assert children(process.pid) == []
         assert "workers" not in team.call("status")
         assert end(process, signal.SIGTERM)[0] == ExitCode.OK
-
-
-@contextmanager
-def answering() -> Iterator[str]:
-    """The URL of a server that answers every request."""
-
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def classes_of_calls(url: str, by: list[Caller]) -> list[ErrorClass]:
