@@ -4,11 +4,12 @@ A daemon of plain HTTP needs no TLS, and none needs asyncio, which structlog imp
 that nobody here makes. With some smaller ones they are 7 of 39 MB, and 10 ms of the start.
 
 Shape: while the command line and the daemon are imported, stand-ins in `sys.modules` take these
-names. Whoever says `import ssl` meanwhile keeps one; the first attribute that is asked of it imports
-the real module, once, and is its attribute. Afterwards the names are free again, so that whatever is
-imported later gets the real ones. Nothing else has to know: `import ssl` stays `import ssl`, for the
-type checker too. Only a module that asks for attributes while it is imported (`from ssl import
-SSLContext`, a table of its constants, an annotation without quotes) undoes it: a test watches that.
+names. Whoever says `import ssl` meanwhile keeps one; the first attribute that is asked of it
+imports the real module, once, and is its attribute. Afterwards the names are free again, so that
+whatever is imported later gets the real ones. Nothing else has to know: `import ssl` stays `import
+ssl`, for the type checker too. Only a module that asks for attributes while it is imported (`from
+ssl import SSLContext`, a table of its constants, an annotation without quotes) undoes it: a test
+watches that.
 
 What a late import costs is paid by the first TLS connection of the process: 5 ms beside the 21 ms
 of its trust store. That it can succeed is made sure of before: a module that is not there, or a
