@@ -82,7 +82,7 @@ class Peer:
         """
         data = self._rest + received
         at = 0
-        answers = []
+        answers: list[bytes] = []
         while len(data) - at >= _HEADER_BYTES:
             end = at + 4 + _LENGTH.unpack_from(data, at)[0]
             if end > len(data):
