@@ -115,6 +115,7 @@ ROOMS = (
         10,
         (
             "vastar_runtime._version",
+            "vastar_runtime.audit",
             "vastar_runtime.config",
             "vastar_runtime.late_modules",
             "vastar_runtime.listeners",
