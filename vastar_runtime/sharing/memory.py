@@ -131,9 +131,14 @@ class Memory:
         finally:
             os.close(fd)
 
+    @staticmethod
+    def record_byte(record_at: int) -> int:
+        """Which byte stands for the lock of the record that begins at word `record_at`."""
+        return (record_at + RecordWord.KEY_HIGH) * WORD_BYTES
+
     def record_lock(self, record_at: int) -> Lock:
-        """The lock of the record that begins at word `record_at`."""
-        return Lock(self.fd, (record_at + RecordWord.KEY_HIGH) * WORD_BYTES)
+        """The lock of that record."""
+        return Lock(self.fd, self.record_byte(record_at))
 
     def close(self) -> None:
         """Unmap it. The descriptor stays open."""

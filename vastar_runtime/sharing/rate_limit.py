@@ -17,7 +17,7 @@ import math
 import struct
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from vastar_runtime.policy.rate_limit import (
     Allowed,
@@ -32,7 +32,8 @@ from vastar_runtime.sharing.record import Record
 __all__ = ["SharedRateLimiter", "SharedTokenLimiter", "state_form", "without_worker"]
 
 _LOOK_AGAIN_S: Final = 0.02
-_FIRST_ROW: Final = 6
+_FIRST_TOTAL: Final = 6
+_FIRST_ROW: Final = 9
 _HELD, _QUEUED, _WAITING, _TICKET = range(4)
 _ROWS: Final = 4
 
@@ -41,10 +42,10 @@ _ROWS: Final = 4
 def state_form(workers: int) -> struct.Struct:
     """How the state of a limiter is written.
 
-    Granted, spent, least, spilled, interval | tickets drawn | for each worker: what is held, what
-    is queued, how many wait, the ticket of the first (0 = none).
+    Granted, spent, least, spilled, interval | tickets drawn | of all: what is held, what is queued,
+    how many wait | the same three for each worker, and the ticket of its first (0 = none).
     """
-    return struct.Struct(f"@5dQ{_ROWS * workers}Q")
+    return struct.Struct(f"@5d4Q{_ROWS * workers}Q")
 
 
 class _Shared(RateLimiter):
@@ -58,10 +59,15 @@ class _Shared(RateLimiter):
         self._record = record
         self._ring = ring
         self._form = state_form(record.workers)
-        self._rows = [0] * (_ROWS * record.workers)
-        self._drawn = 0
+        workers = record.workers
+        self._rows = [0] * (_ROWS * workers)
+        self._held_at, self._queued_at, self._waiting_at, self._ticket_at = (
+            row * workers + record.worker for row in range(_ROWS)
+        )
+        self._tickets_from = _TICKET * workers
+        self._drawn = self._waiting_of_all = 0
+        self._held_before = self._queued_before = 0
         self._tickets: dict[Waiting, int] = {}
-        self._before = (0, 0)
 
     def refresh(self, now_s: float) -> None:
         """Look at how things stand, for people."""
@@ -71,7 +77,7 @@ class _Shared(RateLimiter):
     @property
     def own_held(self) -> int:
         """What calls of this worker were charged and have not settled."""
-        return self._rows[self._at(_HELD)]
+        return self._rows[self._held_at]
 
     def available(self, now_s: float) -> float:
         """As `RateLimiter.available`."""
@@ -91,7 +97,7 @@ class _Shared(RateLimiter):
         with self._record:
             self._load(now_s - ahead_s)
             verdict: Verdict
-            if cost and self._in_line():
+            if cost and self._waiting_of_all:
                 verdict = self._line_up(now_s - ahead_s, cost, give_up_at_s - ahead_s)
             else:
                 verdict = super().decide(now_s - ahead_s, cost, give_up_at_s - ahead_s)
@@ -161,44 +167,43 @@ class _Shared(RateLimiter):
 
     # --- under the lock, in shared time --------------------------------------------------------
 
-    def _at(self, row: int) -> int:
-        return row * self._record.workers + self._record.worker
-
-    def _row(self, row: int) -> list[int]:
-        workers = self._record.workers
-        return self._rows[row * workers : (row + 1) * workers]
-
     def _load(self, now_s: float) -> None:
         values = self._record.read(self._form)
         if values is None:
             return
-        (self._granted_s, self._spent_s, self._least_s, self._spilled_s,
-         interval_s, self._drawn) = values[:_FIRST_ROW]  # fmt: skip
-        self._rows = list(values[_FIRST_ROW:])
-        workers = self._record.workers
-        self._held = sum(self._rows[:workers])
-        self._queued = sum(self._rows[workers : 2 * workers])
-        self._before = (self._held, self._queued)
+        (self._granted_s, self._spent_s, self._least_s, self._spilled_s, interval_s, self._drawn,
+         self._held, self._queued, self._waiting_of_all, *self._rows) = values  # fmt: skip
+        self._held_before, self._queued_before = self._held, self._queued
         if interval_s != self._settings.interval_s:  # of a worker with other settings until now
             self._rescale(now_s, self._settings.interval_s / interval_s)
 
     def _store(self) -> None:
-        held, queued = self._before
         rows = self._rows
-        rows[self._at(_HELD)] += self._held - held
-        rows[self._at(_QUEUED)] += self._queued - queued
-        rows[self._at(_WAITING)] = self.waiting_count
-        head = self.first_in_line
-        rows[self._at(_TICKET)] = 0 if head is None else self._tickets[head]
-        self._before = (self._held, self._queued)
-        values: tuple[Any, ...] = (
-            self._granted_s, self._spent_s, self._least_s, self._spilled_s,
-            self._settings.interval_s, self._drawn, *rows,
+        rows[self._held_at] += self._held - self._held_before
+        self._held_before = self._held
+        if self._line or rows[self._waiting_at]:
+            self._store_line()
+        granted_s = self._granted_s
+        values = (
+            granted_s, self._spent_s, self._least_s, self._spilled_s, self._settings.interval_s,
+            self._drawn, self._held, self._queued, self._waiting_of_all, *rows,
         )  # fmt: skip
-        self._record.write(self._form, values, self._granted_s)
+        self._record.write(self._form, values, granted_s)
+
+    def _store_line(self) -> None:
+        rows, waiting, head = self._rows, self.waiting_count, self.first_in_line
+        rows[self._queued_at] += self._queued - self._queued_before
+        self._queued_before = self._queued
+        self._waiting_of_all += waiting - rows[self._waiting_at]
+        rows[self._waiting_at] = waiting
+        rows[self._ticket_at] = 0 if head is None else self._tickets[head]
+
+    def _heads(self) -> list[int]:
+        """The ticket of each worker's first, 0 where nobody waits with it."""
+        return self._rows[self._tickets_from :]
 
     def _in_line(self) -> int:
-        return sum(self._row(_WAITING))
+        return self._waiting_of_all
 
     def _leave_line(self, waiting: Waiting) -> None:
         super()._leave_line(waiting)
@@ -209,13 +214,15 @@ class _Shared(RateLimiter):
         head = self.first_in_line
         assert head is not None
         own = self._tickets[head]
-        others = self._row(_TICKET)
+        others = self._heads()
         others[self._record.worker] = 0
         return all(not ticket or own < ticket for ticket in others)
 
     def _ring_first(self) -> None:
         """Tell the worker that has the first in line, where that is another one."""
-        heads = [(ticket, worker) for worker, ticket in enumerate(self._row(_TICKET)) if ticket]
+        if not self._waiting_of_all:
+            return
+        heads = [(ticket, worker) for worker, ticket in enumerate(self._heads()) if ticket]
         if heads and (worker := min(heads)[1]) != self._record.worker:
             self._ring(worker)
 
@@ -261,5 +268,8 @@ def without_worker(state: bytes, workers: int, worker: int, now_s: float) -> byt
     held = values[_FIRST_ROW + _HELD * workers + worker]
     values[1] = min(max(spent_s, now_s) + held * interval_s, max(granted_s, now_s))
     for row in range(_ROWS):
-        values[_FIRST_ROW + row * workers + worker] = 0
+        at = _FIRST_ROW + row * workers + worker
+        if row != _TICKET:
+            values[_FIRST_TOTAL + row] -= values[at]
+        values[at] = 0
     return form.pack(*values)

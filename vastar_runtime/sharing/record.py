@@ -10,6 +10,7 @@ changed the state, so what is remembered is stale; and
 """
 
 import struct
+from fcntl import LOCK_EX, LOCK_UN, lockf
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -34,11 +35,19 @@ class Record:
         ahead_s: of this process's clock, to be taken off times that go into the memory.
     """
 
-    __slots__ = ("_lock", "_memory", "ahead_s", "at", "seen", "version_at", "words", "worker")
+    __slots__ = (
+        "_byte", "_data", "_fd", "_halves", "_keep_at", "_memory", "_times", "ahead_s", "at",
+        "seen", "version_at", "words", "worker",
+    )  # fmt: skip
 
     def __init__(self, memory: Memory, record_at: int, worker: int, ahead_s: float) -> None:
         self._memory = memory
-        self._lock = memory.record_lock(record_at)
+        self._fd, self._byte = memory.fd, memory.record_byte(record_at)
+        self._data, self._times = memory.data, memory.times
+        self._keep_at = record_at + RecordWord.KEEP_UNTIL
+        self._halves = tuple(
+            memory.layout.state_at(record_at, version) * WORD_BYTES for version in range(2)
+        )
         self.at = record_at
         self.worker = worker
         self.words = memory.words
@@ -47,7 +56,7 @@ class Record:
         self.ahead_s = ahead_s
 
     def __enter__(self) -> Self:
-        self._lock.__enter__()
+        lockf(self._fd, LOCK_EX, 1, self._byte)
         return self
 
     def __exit__(
@@ -56,7 +65,7 @@ class Record:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._lock.__exit__(kind, error, traceback)
+        lockf(self._fd, LOCK_UN, 1, self._byte)
 
     @property
     def workers(self) -> int:
@@ -72,8 +81,7 @@ class Record:
         self.seen = version = self.words[self.version_at]
         if not version:
             return None
-        state_at = self._memory.layout.state_at(self.at, version)
-        return form.unpack_from(self._memory.data, state_at * WORD_BYTES)
+        return form.unpack_from(self._data, self._halves[version & 1])
 
     def write(self, form: struct.Struct, values: tuple[Any, ...], keep_until_s: float) -> None:
         """Let `values` be the state, under the lock.
@@ -83,10 +91,7 @@ class Record:
             values: what it packs.
             keep_until_s: when forgetting it becomes as good as keeping it, by the shared clock.
         """
-        memory = self._memory
         version = self.words[self.version_at] + 1
-        state_at = memory.layout.state_at(self.at, version)
-        form.pack_into(memory.data, state_at * WORD_BYTES, *values)
-        keep_at = self.at + RecordWord.KEEP_UNTIL
-        memory.times[keep_at] = max(memory.times[keep_at], keep_until_s)
+        form.pack_into(self._data, self._halves[version & 1], *values)
+        self._times[self._keep_at] = keep_until_s
         self.words[self.version_at] = self.seen = version
