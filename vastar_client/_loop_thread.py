@@ -6,8 +6,9 @@ of its own: a call is a child task with its own cancel scope, never one of Trio'
 
 Calls come in through a deque and one wake-up for all of it: threads that submit together share it,
 which alone doubles the throughput of 16 threads over `trio.from_thread.run`. The result comes back
-through a plain lock, which a KeyboardInterrupt can interrupt. Whatever is submitted begins in one go, and what that wants written is written once, behind the last of it. A
-`Job` runs as a task of its own; a unary call needs none (`_thread_calls`).
+through a plain lock, which a KeyboardInterrupt can interrupt. Whatever is submitted begins in one
+go, and what that wants written is written once, behind the last of it. A `Job` runs as a task of
+its own; a unary call needs none (`_thread_calls`).
 
 A thread that finds a wake-up promised asks for none, which saves it a system call, and everybody a
 fight for the interpreter. The emptyings of the deque are counted, and a promise is for one of them:
@@ -37,6 +38,7 @@ import anyio
 import trio
 from anyio.abc import ByteStream, SocketAttribute
 
+import vastar_client._trio_stream  # noqa: F401 - so that no first dial imports it, while others fork
 from vastar_client.errors import ConnectionClosed, WrongThreadError
 from vastar_client.wire.enums import Disposition
 

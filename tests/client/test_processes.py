@@ -223,6 +223,19 @@ def test_a_child_forked_in_the_middle_of_everything_can_make_calls():
     ) == [str([0] * 10)]
 
 
+def test_the_loop_thread_imports_nothing_once_it_runs():
+    """A fork in the middle of an import leaves the child a module that nobody finishes."""
+    assert run(
+        """
+        from vastar_client import _loop_thread, _thread_calls
+        _loop_thread.current_loop()
+        before = set(sys.modules)
+        with FakeRuntime(lambda r: respond(body="ok")) as fake, RuntimeClient(fake.config) as c:
+            print(c.get(URL).text, {m for m in set(sys.modules) - before})
+        """
+    ) == ["ok set()"]
+
+
 def test_a_grandchild_works_too_even_when_the_hooks_were_not_called():
     """Only the process id tells, as after a fork by foreign code."""
     assert run(
