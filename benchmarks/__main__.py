@@ -42,6 +42,7 @@ BENCHMARKS: Final = (
     "noisy_neighbour",
     "outage",
     "pipeline_cost",
+    "shared_policies_cost",
     "metrics_cost",
 )
 """Modules with a `SUMMARY` and a `run(Options) -> Report`, and maybe `OPTIONS` of their own."""

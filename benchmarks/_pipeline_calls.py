@@ -53,9 +53,21 @@ from vastar_runtime.transport import (
     UpstreamResponse,
 )
 
-__all__ = ["IN_PLACE", "NO_POLICIES", "WHOLE", "Taken", "Turns", "measure"]
+__all__ = [
+    "IN_PLACE",
+    "NO_POLICIES",
+    "TRANSPORT",
+    "WHOLE",
+    "ConnectorCalls",
+    "Taken",
+    "Turns",
+    "connector",
+    "limits",
+    "measure",
+    "stack",
+]
 
-BATCH_CALLS: Final = 200
+BATCH_CALLS = 200
 _URL: Final = "http://api.test/small"
 _ORIGIN: Final = "http://api.test"
 _TENANT: Final = "acme"
@@ -135,7 +147,7 @@ class _Transport:
         return cast("UpstreamResponse", _Response())
 
 
-_TRANSPORT: Final = _Transport()
+TRANSPORT: Final = _Transport()
 
 
 class _Straight:
@@ -164,13 +176,13 @@ class _Straight:
         asked = call.request
         call.attempts += 1
         scope = (asked.tenant_id, asked.workspace_id or "")
-        return await _TRANSPORT.request(scope, request, call.progress)
+        return await TRANSPORT.request(scope, request, call.progress)
 
     def saw(self, data: bytes) -> None:
         pass
 
 
-class _ConnectorCalls:
+class ConnectorCalls:
     """Calls of a connector: one `execute` each."""
 
     def __init__(self, connector: HttpConnector, expected: FailureKind | None = None) -> None:
@@ -198,7 +210,7 @@ class _WholeCalls:
 
     def __init__(self, upstreams: Upstreams) -> None:
         self._dispatcher = Dispatcher(
-            pipeline=Pipeline({"http": _connector(upstreams)}),
+            pipeline=Pipeline({"http": connector(upstreams)}),
             meters=Meters(("http",)),
             wall_clock_ms=lambda: time.time() * 1000,
             default_timeout_s=30.0,
@@ -233,41 +245,39 @@ class Contestant:
     """
 
     name: str
-    calls: _ConnectorCalls | _WholeCalls
+    calls: ConnectorCalls | _WholeCalls
     builds_on: str = ""
 
 
 def contestants() -> list[Contestant]:
     """Everybody, in the order of the report. Has to be called inside a Trio run."""
     straight = cast("Upstreams", _Straight())
-    found = [Contestant(NO_POLICIES, _ConnectorCalls(_connector(straight)))]
+    found = [Contestant(NO_POLICIES, ConnectorCalls(connector(straight)))]
     innermost = [layer.name for layer in LAYERS].index("connection_pool")
     for first in range(innermost, -1, -1):
         name = f"+ {LAYERS[first].name}" if first < innermost else "lease, pool, transport"
-        calls = _ConnectorCalls(_connector(_stack(_surroundings({}), first)))
+        calls = ConnectorCalls(connector(stack(_surroundings({}), first)))
         found.append(Contestant(WHOLE if first == 0 else name, calls, found[-1].name))
     for name, builds_on, policies in (
         ("every policy off", NO_POLICIES, _off()),
-        ("limits at four scopes", WHOLE, _limits()),
+        ("limits at four scopes", WHOLE, limits()),
     ):
-        calls = _ConnectorCalls(_connector(_stack(_surroundings(policies))))
+        calls = ConnectorCalls(connector(stack(_surroundings(policies))))
         found.append(Contestant(name, calls, builds_on))
-    refused = _ConnectorCalls(_connector(_open_circuit()), FailureKind.CIRCUIT_OPEN)
+    refused = ConnectorCalls(connector(_open_circuit()), FailureKind.CIRCUIT_OPEN)
     return [
         *found,
         Contestant("circuit open", refused, NO_POLICIES),
         Contestant(f"a whole call, {NO_POLICIES}", _WholeCalls(straight)),
-        Contestant(
-            IN_PLACE, _WholeCalls(_stack(_surroundings({}))), f"a whole call, {NO_POLICIES}"
-        ),
+        Contestant(IN_PLACE, _WholeCalls(stack(_surroundings({}))), f"a whole call, {NO_POLICIES}"),
     ]
 
 
-def _connector(upstreams: Upstreams) -> HttpConnector:
+def connector(upstreams: Upstreams) -> HttpConnector:
     return HttpConnector(upstreams, HttpSettings(), lambda: 1)
 
 
-def _stack(around: Surroundings, first: int = 0) -> Upstreams:
+def stack(around: Surroundings, first: int = 0) -> Upstreams:
     """The layers from number `first` on, around the transport, but for those that idle."""
 
     def composed(idle: frozenset[str]) -> Layer:
@@ -285,7 +295,7 @@ def _surroundings(policies: Mapping[str, Any]) -> Surroundings:
     config = msgspec.convert({"defaults": dict(policies)}, RuntimeConfig)
     return Surroundings(
         machines=Machines(PolicyBook(config)),
-        transport=cast("HttpTransport", _TRANSPORT),
+        transport=cast("HttpTransport", TRANSPORT),
         meters=Meters(("http",)),
         random_ratio=random.random,
         wall_clock_s=time.time,
@@ -299,7 +309,7 @@ def _off() -> dict[str, Any]:
     return {name: {"mode": "off"} for name in names if hasattr(getattr(defaults, name), "mode")}
 
 
-def _limits() -> dict[str, Any]:
+def limits() -> dict[str, Any]:
     """Limits on requests that never bind, for credential, workspace, tenant and origin."""
     names = RuntimeConfig().defaults.__struct_fields__
     return {name: {"limit": 10**9} for name in names if name.endswith("rate_limit")}
@@ -312,7 +322,7 @@ def _open_circuit() -> Upstreams:
     breaker = around.machines.origins.get(_ORIGIN, now_s).breaker
     while isinstance(permit := breaker.admit(now_s), Permit):
         breaker.report(permit, Evidence.NO_ANSWER, now_s, random_ratio=1.0)
-    return _stack(around)
+    return stack(around)
 
 
 _PAYLOAD: Final = b"".join(encode_http_request(HttpRequest(_URL)))

@@ -12,12 +12,14 @@ from benchmarks import __main__ as command
 from benchmarks import (
     _open_loop,
     _pipeline_calls,
+    _shared_calls,
     closed_loop,
     memory,
     metrics_cost,
     noisy_neighbour,
     pipeline_cost,
     pipelining,
+    shared_policies_cost,
 )
 from benchmarks._load import Link, Template, WrongAnswer, answer_fields, sample_of
 from benchmarks._open_loop import Generator, OpenSpec, schedule_s
@@ -272,6 +274,23 @@ async def test_the_pipelines_cost_is_told_layer_by_layer(monkeypatch: pytest.Mon
     whole = {"a whole call, no policies", "a whole call, whole pipeline"}
     others = {"every policy off", "limits at four scopes", "circuit open"}
     assert set(told) == {*chain, *whole, *others}
+    assert all(len(found) == 2 for found in taken.us.values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers share a memory file")
+async def test_what_sharing_costs_is_told_beside_own_machines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_pipeline_calls, "BATCH_CALLS", 2)
+    taken = await _shared_calls.measure(_pipeline_calls.Turns(2))
+    told = {str(row["what"]): str(row["to"]) for row in shared_policies_cost.rows(taken)}
+    assert told == {
+        "default policies, own machines": "",
+        "default policies, shared": "default policies, own machines",
+        "default policies, shared with a busy sibling": "default policies, own machines",
+        "limits at four scopes, own machines": "",
+        "limits at four scopes, shared": "limits at four scopes, own machines",
+    }
     assert all(len(found) == 2 for found in taken.us.values())
 
 
