@@ -205,8 +205,9 @@ class LoopThread:
         """
         self._submitted.append(submitted)
         emptied = self._emptied
-        # Behind the append: a loop that dies now settles what it finds in the deque.
-        if self._promised == emptied and self._token is not None:
+        # Behind the append: a loop that dies now settles what it finds in the deque. And a forked
+        # child has copies of the promises of its parent, which nobody keeps there.
+        if self._promised == emptied and self.alive:
             return
         if threading.get_ident() != self._main_ident:
             self._promised = emptied

@@ -221,3 +221,15 @@ def test_without_an_eventfd_trio_wakes_it(monkeypatch):
     loop = _loop_thread.current_loop()
     monkeypatch.setattr(loop, "_bell", None)
     loop.submit(trio.lowlevel.checkpoint).wait()
+
+
+def test_a_forked_child_does_not_rely_on_the_promises_of_its_parent(monkeypatch):
+    loop = _loop_thread.current_loop()
+    loop.submit(trio.lowlevel.checkpoint).wait()
+    loop._promised = loop._emptied
+    monkeypatch.setattr(loop, "pid", -1)
+    one = Counted()
+    with pytest.raises(ConnectionClosed):
+        loop.post(one)
+    loop._submitted.remove(one)
+    loop._promised = -1
