@@ -32,6 +32,9 @@ _MAX_BUFFERS = 512
 _PIECE_BYTES = 65536
 """A stream is given so much at a time: it may copy, or encrypt, all it is given at once."""
 _EAGER_LIMIT = 16
+_LOCAL_SEND_BYTES = 1024 * 1024
+"""Of a Unix socket, as far as the system allows: by default less than a large chunk fits, and the
+sender is woken only when three quarters of it are read."""
 
 
 class Channel(Protocol):
@@ -95,6 +98,8 @@ class SocketChannel:
         sock.setblocking(False)
         if sock.family in {socket.AF_INET, socket.AF_INET6}:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LOCAL_SEND_BYTES)
         self._sock = sock
         self._eager = 0
         self._drained = False

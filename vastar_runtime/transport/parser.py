@@ -5,6 +5,9 @@ interim responses, bodies that end with the connection, transfer codings, what m
 response, and whether the connection can serve again. One `ResponseParser` lives as long as its
 connection and is its own callback object; `begin` makes it ready for the next response.
 
+A long body whose length was given needs no grammar: it is counted here, as it was received, which
+saves a copy of it. The parser of the head has no end then, and another is made for what follows.
+
 Bounds: a head (with all interim ones before it) and the trailers are held in memory, so each is cut
 off at `head_limit_bytes`; the same bound holds for one chunk header with its extensions.
 """
@@ -20,6 +23,8 @@ _SWITCHING_PROTOCOLS = 101
 _CONTROLS = bytes({*range(32), 127} - {9})  # RFC 9112, 4: a tab is allowed
 _FIRST_FINAL_STATUS = 200
 _FIRST_STATUS = 100
+_COUNTED_BYTES = 65536
+"""Of a body to come from which on it is counted: a new parser costs as much as copying so much."""
 
 
 class ResponseParser:
@@ -36,6 +41,7 @@ class ResponseParser:
     """
 
     __slots__ = (
+        "_counted_bytes",
         "_head_bytes",
         "_head_limit",
         "_is_head",
@@ -69,6 +75,7 @@ class ResponseParser:
             self._stale = False
         self._is_head = method == b"HEAD"
         self._head_bytes = 0
+        self._counted_bytes = 0
         self._quiet_bytes = 0
         self._violation: str | None = None
         self.status = 0
@@ -93,10 +100,14 @@ class ResponseParser:
         Raises:
             InvalidResponse: they break HTTP/1.1. What came before the fault stays readable.
         """
-        if self.head_complete:
+        if self._counted_bytes:
+            self._count_body(data)
+        elif self.head_complete:
             self._feed_body(data)
         else:
             self._feed_head(data)
+            if self.head_complete and not self.complete:
+                self._count_from_here()
         if self._violation is not None:
             raise InvalidResponse(f"invalid HTTP: {self._violation}")
 
@@ -115,6 +126,27 @@ class ResponseParser:
             self._parse(data[room:])
         elif self._violation is None:
             self._violation = f"header block over {self._head_limit} bytes"
+
+    def _count_from_here(self) -> None:
+        """Count what is left of the body, if it is long and its length is known."""
+        framing = self._framing()
+        length = framing.get(b"content-length")
+        if length is not None and len(framing) == 1:
+            left_bytes = int(length) - self.body_bytes
+            if left_bytes >= _COUNTED_BYTES:
+                self._counted_bytes = left_bytes
+                self._stale = True
+
+    def _count_body(self, data: bytes) -> None:
+        size = len(data)
+        if size > self._counted_bytes:
+            self.excess = True
+            size = self._counted_bytes
+            data = data[:size]
+        self.body.append(data)
+        self.body_bytes += size
+        self._counted_bytes -= size
+        self.complete = not self._counted_bytes
 
     def _feed_body(self, data: bytes) -> None:
         before = self.body_bytes
@@ -150,13 +182,17 @@ class ResponseParser:
                 if self._head_bytes
                 else "closed before the response"
             )
-        framing = {name: value for name, value in self.headers if name in _FRAMING}
+        framing = self._framing()
         if not framing:
             self.complete = True
             return
         length = framing.get(b"content-length")
         of = "" if length is None else f" of {int(length)}"
         raise ResponseCutShort(f"response cut short: {self.body_bytes}{of} bytes")
+
+    def _framing(self) -> dict[bytes, bytes]:
+        """The headers that say where the body ends."""
+        return {name: value for name, value in self.headers if name in _FRAMING}
 
     # The names below are httptools' own.
 
