@@ -9,6 +9,7 @@ from vastar_runtime.config._addresses import (
 )
 from vastar_runtime.config._changes import Changes, compare, taken_up
 from vastar_runtime.config._file import Setting
+from vastar_runtime.config._identity import IDENTITY_KEYS, AuditConfig, TcpConfig
 from vastar_runtime.config._load import LoadedConfig, load_config
 from vastar_runtime.config._merge import merge, written_for
 from vastar_runtime.config._model import (
@@ -40,7 +41,9 @@ from vastar_runtime.config._render import render, render_for
 
 __all__ = [
     "DEFAULT_SOCKET_PATH",
+    "IDENTITY_KEYS",
     "Address",
+    "AuditConfig",
     "BadName",
     "BreakerConfig",
     "BulkheadConfig",
@@ -64,6 +67,7 @@ __all__ = [
     "ServerConfig",
     "Setting",
     "TcpAddress",
+    "TcpConfig",
     "TenantConfig",
     "TlsConfig",
     "TokenLimitConfig",

@@ -9,14 +9,14 @@ from typing import Any, Final
 import attrs
 import msgspec
 
-from vastar_runtime.config._merge import all_written
+from vastar_runtime.config._merge import all_credentials, all_written
 from vastar_runtime.config._model import RuntimeConfig
-from vastar_runtime.config._policies import DEFAULTS, ORIGINS, TENANTS
+from vastar_runtime.config._policies import DEFAULTS, ORIGINS, TENANTS, TenantConfig
 from vastar_runtime.config._toml import dotted
 
 __all__ = ["Changes", "compare", "taken_up"]
 
-_APPLIED_TABLES: Final = frozenset({DEFAULTS, TENANTS, ORIGINS})
+_APPLIED_TABLES: Final = frozenset({DEFAULTS, TENANTS, ORIGINS, "audit"})
 _APPLIED_KEYS: Final = frozenset(
     {
         ("http", "accept_encoding"),
@@ -28,7 +28,13 @@ _APPLIED_KEYS: Final = frozenset(
         ("log", "format"),
         ("log", "level"),
         ("server", "drain_s"),
+        ("server", "max_connections"),
+        ("server", "max_connections_per_user"),
         ("server", "stream_drain_s"),
+        ("tcp", "cert_file"),
+        ("tcp", "client_ca_file"),
+        ("tcp", "key_file"),
+        ("tcp", "require_client_cert"),
     }
 )
 """What is looked up for each call or when it is used; everything else is built into sockets, pools
@@ -83,6 +89,14 @@ def _values(config: RuntimeConfig) -> Iterator[tuple[_Path, object]]:
     yield from _leaves(config, ())
     for place in all_written(config):
         yield from _written(place.tables, place.path)
+    for path, credential in all_credentials(config):
+        yield from _leaves(credential, path)
+        yield (*path, "headers"), credential.headers
+    nothing = dict(_leaves(TenantConfig(), ()))
+    for name, tenant in config.tenants.items():
+        for path, value in _leaves(tenant, ()):
+            if value != nothing[path]:
+                yield (TENANTS, name, *path), value
 
 
 def _leaves(table: msgspec.Struct, path: _Path) -> Iterator[tuple[_Path, object]]:

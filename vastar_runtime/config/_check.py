@@ -8,12 +8,17 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from vastar_runtime.config._addresses import is_loopback, parse_tcp_address
+from vastar_runtime.config._check_identity import check_identity
 from vastar_runtime.config._check_policies import check_policies
+from vastar_runtime.config._credentials import faults_of
+from vastar_runtime.config._merge import all_credentials
 from vastar_runtime.config._model import RuntimeConfig
 from vastar_runtime.config._problems import Problem
 
 __all__ = ["check_whole"]
 
+_TLS_FILES: Final = ("ca_file", "client_cert_file", "client_key_file", "client_key_password_file")
+_TCP_FILES: Final = ("cert_file", "key_file", "client_ca_file")
 _PROXY_SCHEMES: Final = ("http", "https", "socks5", "socks5h")
 _READ_WRITE_OWNER: Final = 0o600
 _READ_WRITE_GROUP: Final = 0o060
@@ -23,37 +28,36 @@ _READ_WRITE_ALL: Final = 0o666
 def check_whole(config: RuntimeConfig, sources: Mapping[str, str]) -> Iterator[Problem]:
     """Everything wrong between keys, each blamed on the source of the key it is about."""
     for key, wrong, right in (
-        *_check_tcp(config),
+        *_check_metrics(config),
+        *check_identity(config),
         *_check_socket(config),
+        *_check_files(config, "tls", _TLS_FILES),
+        *_check_files(config, "tcp", _TCP_FILES),
         *_check_tls(config),
         *_check_proxies(config),
         *_check_pool(config),
         *check_policies(config),
+        *_check_credentials(config),
     ):
         yield Problem(sources.get(key, "configuration"), key, wrong, right)
 
 
-def _check_tcp(config: RuntimeConfig) -> Iterator[tuple[str, str, str]]:
-    server = config.server
-    asked = [("server.tcp_host", server.tcp_host)] if server.use_tcp else []
+def _check_metrics(config: RuntimeConfig) -> Iterator[tuple[str, str, str]]:
     listen = config.metrics.listen
-    for key, text in (
-        *(("server.tcp_also", text) for text in server.tcp_also),
-        *([] if listen is None else [("metrics.listen", listen)]),
-    ):
-        try:
-            asked.append((key, parse_tcp_address(text).host))
-        except ValueError as error:
-            wrong, _, right = str(error).partition("; ")
-            yield key, wrong, right
-    for key, host in asked:
-        if not is_loopback(host):
-            yield (
-                key,
-                f"{host} may be reached from other machines, which is not supported yet",
-                "listen on 127.0.0.1, ::1 or localhost"
-                + ("" if key == "metrics.listen" else ", or on the Unix socket"),
-            )
+    if listen is None:
+        return
+    try:
+        host = parse_tcp_address(listen).host
+    except ValueError as error:
+        wrong, _, right = str(error).partition("; ")
+        yield "metrics.listen", wrong, right
+        return
+    if not is_loopback(host):
+        yield (
+            "metrics.listen",
+            f"{host} may be reached from other machines, which is not supported",
+            "listen on 127.0.0.1, ::1 or localhost",
+        )
 
 
 def _check_socket(config: RuntimeConfig) -> Iterator[tuple[str, str, str]]:
@@ -72,10 +76,11 @@ def _check_socket(config: RuntimeConfig) -> Iterator[tuple[str, str, str]]:
         )
 
 
-def _check_tls(config: RuntimeConfig) -> Iterator[tuple[str, str, str]]:
-    tls = config.tls
-    for name in ("ca_file", "client_cert_file", "client_key_file", "client_key_password_file"):
-        path: str | None = getattr(tls, name)
+def _check_files(
+    config: RuntimeConfig, table: str, names: tuple[str, ...]
+) -> Iterator[tuple[str, str, str]]:
+    for name in names:
+        path: str | None = getattr(getattr(config, table), name)
         if path is None:
             continue
         try:
@@ -83,7 +88,11 @@ def _check_tls(config: RuntimeConfig) -> Iterator[tuple[str, str, str]]:
                 pass
         except (OSError, ValueError) as error:
             reason = (getattr(error, "strerror", None) or str(error)).lower()
-            yield f"tls.{name}", f'"{path}" cannot be read ({reason})', "name a readable file"
+            yield f"{table}.{name}", f'"{path}" cannot be read ({reason})', "name a readable file"
+
+
+def _check_tls(config: RuntimeConfig) -> Iterator[tuple[str, str, str]]:
+    tls = config.tls
     needs = {
         "client_key_file": ("client_cert_file", tls.client_key_file, tls.client_cert_file),
         "client_key_password_file": (
@@ -109,6 +118,11 @@ def _check_proxies(config: RuntimeConfig) -> Iterator[tuple[str, str, str]]:
                 "it is no proxy URL",
                 "give SCHEME://HOST:PORT with the scheme http, https, socks5 or socks5h",
             )
+
+
+def _check_credentials(config: RuntimeConfig) -> Iterator[tuple[str, str, str]]:
+    for path, credential in all_credentials(config):
+        yield from faults_of(path, credential)
 
 
 def _is_proxy_url(url: str) -> bool:

@@ -14,10 +14,11 @@ import attrs
 import msgspec
 
 from vastar_runtime.config._check import check_whole
-from vastar_runtime.config._expect import right_value, wrong_value
+from vastar_runtime.config._credentials import CREDENTIALS
+from vastar_runtime.config._expect import outline, right_value, wrong_value
 from vastar_runtime.config._file import Found, Setting, read_file
 from vastar_runtime.config._model import RuntimeConfig
-from vastar_runtime.config._policies import TENANTS, WORKSPACES
+from vastar_runtime.config._policies import TENANTS, WORKSPACES, TenantConfig
 from vastar_runtime.config._problems import ConfigError, Problem
 from vastar_runtime.config._schema import leaf_at
 
@@ -101,7 +102,10 @@ def _place(tree: dict[str, Any], found: Found, problems: list[Problem]) -> None:
     try:
         value = msgspec.convert(setting.value, leaf.annotation, strict=setting.is_typed)
     except msgspec.ValidationError:
-        wrong = wrong_value(leaf.type_, setting.value, is_typed=setting.is_typed)
+        if outline(leaf.type_)[1].get("reference") and setting.value != "":
+            wrong = "it is of another kind"  # and may be a secret: it is not shown
+        else:
+            wrong = wrong_value(leaf.type_, setting.value, is_typed=setting.is_typed)
         right = right_value(leaf.type_, setting.value)
         problems.append(Problem(setting.source, setting.key, wrong, right))
         return
@@ -112,7 +116,9 @@ def _place(tree: dict[str, Any], found: Found, problems: list[Problem]) -> None:
 
 
 def _fields(path: tuple[str, ...]) -> tuple[str, ...]:
-    """The path of a key in `RuntimeConfig`: a tenant's policies are a field beside workspaces."""
-    if path[0] == TENANTS and path[2] != WORKSPACES:
-        return (*path[:2], "policies", *path[2:])
-    return path
+    """The path of a key in `RuntimeConfig`: a tenant's policies are a field beside its others."""
+    if path[0] != TENANTS:
+        return path
+    if path[2] == WORKSPACES and path[4] == CREDENTIALS:
+        return (*path[:2], "workspace_credentials", path[3], *path[5:])
+    return path if path[2] in TenantConfig.__struct_fields__ else (*path[:2], "policies", *path[2:])

@@ -20,6 +20,7 @@ from vastar_runtime.config._addresses import (
     UnixAddress,
     parse_tcp_address,
 )
+from vastar_runtime.config._identity import AuditConfig, TcpConfig
 from vastar_runtime.config._policies import PoliciesConfig, PolicyTables, TenantConfig
 
 __all__ = [
@@ -91,6 +92,25 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             description="answers of one connection waiting to be read before its calls wait too",
         ),
     ] = 32 * _MIB
+    max_connections: Annotated[
+        int, Meta(ge=1, le=1_048_576, description="connections of callers, in each worker")
+    ] = 16_384
+    max_connections_per_user: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_048_576,
+            description="the same of one user, or of one address over TCP",
+        ),
+    ] = 4096
+    idle_connection_timeout_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=24 * _HOUR_S,
+            description="a connection without calls or bytes so long is closed; 0: never",
+        ),
+    ] = 0.0
 
     def addresses(self) -> tuple[Address, ...]:
         """Where to listen, the main address first; what appears twice is listened on once."""
@@ -235,6 +255,8 @@ class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: TlsConfig = TlsConfig()
     proxy: ProxyConfig = ProxyConfig()
     metrics: MetricsConfig = MetricsConfig()
+    tcp: TcpConfig = TcpConfig()
+    audit: AuditConfig = AuditConfig()
     defaults: PoliciesConfig = PoliciesConfig()
     tenants: Annotated[
         dict[str, TenantConfig], Meta(description="policies of a tenant, and of its workspaces")

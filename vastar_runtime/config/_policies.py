@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
+from vastar_runtime.config._identity import UserIds
 
 __all__ = [
     "EVERYWHERE",
@@ -308,4 +309,25 @@ class TenantConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is written for a tenant, and for its workspaces by name."""
 
     policies: PolicyTables = {}
-    workspaces: dict[str, PolicyTables] = {}
+    workspaces: dict[str, PolicyTables] = {}    allow_uids: Annotated[
+        UserIds, Meta(description="users who may use the tenant over the Unix socket")
+    ] = ()
+    allow_gids: Annotated[
+        UserIds, Meta(description="groups whose members may, by their main or another group")
+    ] = ()
+    allow_subjects: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        Meta(description="client certificates that may, by DNS name or common name"),
+    ] = ()
+    token_file: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="file with a token a line: who has one may", extra={"file": True}),
+    ] = None
+
+    @property
+    def has_identity(self) -> bool:
+        """Whether it is said who may use it."""
+        return bool(
+            self.allow_uids or self.allow_gids or self.allow_subjects or self.token_file is not None
+        )
+

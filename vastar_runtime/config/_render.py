@@ -9,18 +9,28 @@ from typing import Final
 
 import msgspec
 
+from vastar_runtime.config._credentials import CredentialConfig
 from vastar_runtime.config._expect import outline
 from vastar_runtime.config._load import LoadedConfig
 from vastar_runtime.config._merge import (
     Written,
+    all_credentials,
     all_written,
+    credential_for,
     merge,
     place_of_key,
     places_above,
     written_for,
 )
-from vastar_runtime.config._policies import DEFAULTS, TENANTS
-from vastar_runtime.config._schema import Leaf, Table, policy_leaves, schema
+from vastar_runtime.config._policies import DEFAULTS, TENANTS, TenantConfig
+from vastar_runtime.config._schema import (
+    Leaf,
+    Table,
+    credential_table,
+    policy_leaves,
+    schema,
+    tenants_own,
+)
 from vastar_runtime.config._toml import dotted, quoted, value_text, with_note
 from vastar_runtime.redaction import redact_url
 
@@ -43,7 +53,9 @@ def render(loaded: LoadedConfig, *, explain: bool = False) -> str:
     return _text(
         [
             *_struct(loaded.config, schema(), loaded.sources, (), explain=explain),
+            *_tenants(loaded, explain=explain),
             *_places(loaded, explain=explain),
+            *_credentials(loaded, explain=explain),
         ]
     )
 
@@ -86,6 +98,11 @@ def render_for(
             lines += _described(leaf, explain=explain)
             text = f"{key} = {value_text(key, value)}"
             lines.append(f"# {key} is not set" if value is None else with_note(text, note))
+    if tenant is not None and origin is not None:
+        found = credential_for(loaded.config, tenant, workspace, origin)
+        if found is not None:
+            lines += ["", "# The runtime adds to these calls what this says:"]
+            lines += _credential(*found, loaded.sources, explain=explain)
     return _text(lines)
 
 
@@ -117,7 +134,8 @@ def _struct(
     for name, node in table.nodes.items():
         if isinstance(node, Table):
             inner = getattr(value, name)
-            yield from _struct(inner, node, sources, (*path, name), explain=explain)
+            if inner is not None:
+                yield from _struct(inner, node, sources, (*path, name), explain=explain)
 
 
 def _line(path: tuple[str, ...], value: object, sources: Mapping[str, str]) -> str:
@@ -131,6 +149,14 @@ def _line(path: tuple[str, ...], value: object, sources: Mapping[str, str]) -> s
     return with_note(text, f"from {source}") if source else text
 
 
+def _tenants(loaded: LoadedConfig, *, explain: bool) -> _Lines:
+    """What is written of tenants beside policies."""
+    own = tenants_own()
+    for name, tenant in loaded.config.tenants.items():
+        if any(getattr(tenant, key) != getattr(TenantConfig(), key) for key in own.nodes):
+            yield from _struct(tenant, own, loaded.sources, (TENANTS, name), explain=explain)
+
+
 def _places(loaded: LoadedConfig, *, explain: bool) -> _Lines:
     """Each place that says something, with a table for each policy that it speaks of."""
     for place in all_written(loaded.config):
@@ -138,6 +164,22 @@ def _places(loaded: LoadedConfig, *, explain: bool) -> _Lines:
             if policy in place.tables:
                 yield from ("", f"[{dotted((*place.path, policy))}]")
                 yield from _table_of_place(loaded, place, policy, leaves, explain=explain)
+
+
+def _credentials(loaded: LoadedConfig, *, explain: bool) -> _Lines:
+    """Each credential: what its texts refer to, never what is found there."""
+    for path, credential in all_credentials(loaded.config):
+        yield from _credential(path, credential, loaded.sources, explain=explain)
+
+
+def _credential(
+    path: tuple[str, ...],
+    credential: CredentialConfig,
+    sources: Mapping[str, str],
+    *,
+    explain: bool,
+) -> _Lines:
+    return _struct(credential, credential_table(), sources, path, explain=explain)
 
 
 def _table_of_place(

@@ -8,12 +8,13 @@ its table says where it belongs.
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 import msgspec
 import msgspec.inspect as mi
 
+from vastar_runtime.config._credentials import CREDENTIALS, CredentialConfig
 from vastar_runtime.config._expect import fields_of, outline, plain
 from vastar_runtime.config._model import RuntimeConfig
 from vastar_runtime.config._names import any_name, canonical_origin
@@ -25,9 +26,20 @@ from vastar_runtime.config._policies import (
     TENANTS,
     WORKSPACES,
     PoliciesConfig,
+    TenantConfig,
 )
 
-__all__ = ["Leaf", "Names", "Node", "Table", "leaf_at", "policy_leaves", "schema"]
+__all__ = [
+    "Leaf",
+    "Names",
+    "Node",
+    "Table",
+    "credential_table",
+    "leaf_at",
+    "policy_leaves",
+    "schema",
+    "tenants_own",
+]
 
 
 @attrs.frozen
@@ -72,21 +84,39 @@ class Names:
 Node: TypeAlias = Leaf | Table | Names
 
 
+_WHERE: Final = f'[{PLACES[TENANTS]}.{CREDENTIALS}."https://HOST"]'
+
+
 @cache
 def schema() -> Table:
     """The whole tree; built at the first use, which takes some milliseconds."""
     tenant, workspace = _place_table(TENANTS), _place_table(WORKSPACES)
+    origin, credentials = _place_table(ORIGINS), Names(canonical_origin, credential_table())
     nodes: dict[str, Node] = {
         **_plain().nodes,
         DEFAULTS: _place_table(DEFAULTS),
         TENANTS: Names(
             any_name,
-            Table({**tenant.nodes, WORKSPACES: Names(any_name, workspace)}, tenant.elsewhere),
+            Table(
+                {
+                    **tenants_own().nodes,
+                    **tenant.nodes,
+                    CREDENTIALS: credentials,
+                    WORKSPACES: Names(
+                        any_name,
+                        Table({**workspace.nodes, CREDENTIALS: credentials}, workspace.elsewhere),
+                    ),
+                },
+                tenant.elsewhere,
+            ),
         ),
-        ORIGINS: Names(canonical_origin, _place_table(ORIGINS)),
+        ORIGINS: Names(
+            canonical_origin, Table(origin.nodes, {**origin.elsewhere, CREDENTIALS: _WHERE})
+        ),
     }
     elsewhere = {policy: f"[{DEFAULTS}.{policy}]" for policy in PoliciesConfig.__struct_fields__}
-    return Table(nodes, {**elsewhere, WORKSPACES: f"[{PLACES[WORKSPACES]}.POLICY]"})
+    elsewhere |= {WORKSPACES: f"[{PLACES[WORKSPACES]}.POLICY]", CREDENTIALS: _WHERE}
+    return Table(nodes, elsewhere)
 
 
 def leaf_at(path: tuple[str, ...]) -> Leaf:
@@ -107,6 +137,20 @@ def policy_leaves(place: str) -> Mapping[str, Mapping[str, Leaf]]:
         for policy, table in _place_table(place).nodes.items()
         if isinstance(table, Table)
     }
+
+
+@cache
+def credential_table() -> Table:
+    """The keys of a credential."""
+    return _table(mi.type_info(CredentialConfig))
+
+
+@cache
+def tenants_own() -> Table:
+    """What is written of a tenant beside policies, workspaces and credentials."""
+    nodes = _table(mi.type_info(TenantConfig)).nodes
+    others = {"policies", WORKSPACES, CREDENTIALS, "workspace_credentials"}
+    return Table({name: nodes[name] for name in nodes if name not in others})
 
 
 @cache

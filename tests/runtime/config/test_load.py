@@ -53,7 +53,7 @@ def test_where_metrics_are_fetched() -> None:
         load_config(environ={"VASTAR_METRICS_LISTEN": "0.0.0.0:9464"})
     assert str(caught.value) == (
         "VASTAR_METRICS_LISTEN: metrics.listen: 0.0.0.0 may be reached from other machines, which "
-        "is not supported yet; listen on 127.0.0.1, ::1 or localhost"
+        "is not supported; listen on 127.0.0.1, ::1 or localhost"
     )
     with pytest.raises(ConfigError, match=r"--metrics-listen: metrics\.listen: "):
         load_config(environ=environ, flags=[Setting("metrics.listen", "x", "--metrics-listen")])
@@ -127,15 +127,17 @@ _BAD_FILES = [
     (
         '[server]\ntcp_also = ["0.0.0.0:5000"]',
         (
-            "server.tcp_also: 0.0.0.0 may be reached from other machines, which is not supported "
-            "yet; listen on 127.0.0.1, ::1 or localhost, or on the Unix socket"
+            "server.tcp_also: 0.0.0.0 may be reached from other machines; listen on 127.0.0.1, ::1 "
+            "or localhost, or on the Unix socket; or set tcp.allow_remote (--tcp-allow-remote), "
+            "which needs TLS and tokens"
         ),
     ),
     (
         '[server]\nuse_tcp = true\ntcp_host = "example.test"',
         (
-            "server.tcp_host: example.test may be reached from other machines, which is not "
-            "supported yet; listen on 127.0.0.1, ::1 or localhost, or on the Unix socket"
+            "server.tcp_host: example.test may be reached from other machines; listen on "
+            "127.0.0.1, ::1 or localhost, or on the Unix socket; or set tcp.allow_remote "
+            "(--tcp-allow-remote), which needs TLS and tokens"
         ),
     ),
     (
