@@ -106,8 +106,7 @@ class ResponseParser:
             self._feed_body(data)
         else:
             self._feed_head(data)
-            if self.head_complete and not self.complete:
-                self._count_from_here()
+            self._count_from_here()
         if self._violation is not None:
             raise InvalidResponse(f"invalid HTTP: {self._violation}")
 
@@ -129,6 +128,8 @@ class ResponseParser:
 
     def _count_from_here(self) -> None:
         """Count what is left of the body, if it is long and its length is known."""
+        if self.complete or not self.head_complete:
+            return
         framing = self._framing()
         length = framing.get(b"content-length")
         if length is not None and len(framing) == 1:
