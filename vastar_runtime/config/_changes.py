@@ -90,8 +90,9 @@ def _values(config: RuntimeConfig) -> Iterator[tuple[_Path, object]]:
     for place in all_written(config):
         yield from _written(place.tables, place.path)
     for path, credential in all_credentials(config):
-        yield from _leaves(credential, path)
-        yield (*path, "headers"), credential.headers
+        yield from (leaf for leaf in _leaves(credential, path) if leaf[1] is not None)
+        if credential.headers:
+            yield (*path, "headers"), credential.headers
     nothing = dict(_leaves(TenantConfig(), ()))
     for name, tenant in config.tenants.items():
         for path, value in _leaves(tenant, ()):

@@ -16,6 +16,7 @@ from vastar_runtime.config._addresses import is_loopback
 from vastar_runtime.config._names import shown_name
 from vastar_runtime.config._references import BadReference, split_references
 from vastar_runtime.config._toml import dotted
+from vastar_runtime.redaction import redact_url
 
 __all__ = [
     "CREDENTIALS",
@@ -182,5 +183,7 @@ def _is_token_url(url: str) -> bool:
     except ValueError:
         return False
     if not host or port == 0 or "@" in parts.netloc or "#" in url or not _PRINTABLE.fullmatch(url):
+        return False
+    if redact_url(url) != url:  # a key in its query would be shown
         return False
     return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))

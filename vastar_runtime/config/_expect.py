@@ -119,7 +119,9 @@ def _noun(kind: mi.Type) -> str:
             return "true or false"
         case mi.VarTupleType():
             return "a list of texts"
-        case mi.StructType() | mi.DictType():
+        case mi.DictType():
+            return "a table of texts"
+        case mi.StructType():
             return "a table"
         case _:
             return "a text"

@@ -9,6 +9,7 @@ import attrs
 from vastar_runtime.config._expect import outline, show, suggest
 from vastar_runtime.config._names import BadName, shown_name
 from vastar_runtime.config._problems import Problem
+from vastar_runtime.config._references import beside
 from vastar_runtime.config._schema import Leaf, Names, Table, schema
 from vastar_runtime.config._toml import dotted, quoted
 
@@ -126,6 +127,16 @@ class _Reader:
 def _beside_file(leaf: Leaf, value: object, file: str) -> object:
     """A relative path in a file is relative to that file, not to where the daemon was started."""
     marks = outline(leaf.type_)[1]
+    folder = Path(file).absolute().parent
+    if marks.get("reference"):
+        return _references_beside(folder, value)
     if isinstance(value, str) and value and (marks.get("file") or marks.get("path")):
-        return str(Path(file).absolute().parent / value)
+        return str(folder / value)
     return value
+
+
+def _references_beside(folder: Path, value: object) -> object:
+    """The same for the files that a text, or each of a table of texts, refers to."""
+    if isinstance(value, dict):
+        return {name: _references_beside(folder, text) for name, text in value.items()}
+    return beside(value, folder) if isinstance(value, str) else value

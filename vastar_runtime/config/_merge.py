@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import attrs
 import msgspec
 
+from vastar_runtime.config._credentials import CREDENTIALS, CredentialConfig
 from vastar_runtime.config._model import RuntimeConfig
 from vastar_runtime.config._policies import (
     DEFAULTS,
@@ -19,7 +20,16 @@ from vastar_runtime.config._policies import (
     PolicyTables,
 )
 
-__all__ = ["Written", "all_written", "merge", "place_of_key", "places_above", "written_for"]
+__all__ = [
+    "Written",
+    "all_credentials",
+    "all_written",
+    "credential_for",
+    "merge",
+    "place_of_key",
+    "places_above",
+    "written_for",
+]
 
 
 @attrs.frozen
@@ -60,6 +70,32 @@ def all_written(config: RuntimeConfig) -> Iterator[Written]:
                     yield place
     for origin in config.origins:
         yield from written_for(config, None, None, origin)
+
+
+def all_credentials(
+    config: RuntimeConfig,
+) -> Iterator[tuple[tuple[str, ...], CredentialConfig]]:
+    """Every credential, with the path of its table in a file."""
+    for name, tenant in config.tenants.items():
+        for origin, credential in tenant.credentials.items():
+            yield (TENANTS, name, CREDENTIALS, origin), credential
+        for workspace, credentials in tenant.workspace_credentials.items():
+            for origin, credential in credentials.items():
+                yield (TENANTS, name, WORKSPACES, workspace, CREDENTIALS, origin), credential
+
+
+def credential_for(
+    config: RuntimeConfig, tenant: str, workspace: str | None, origin: str
+) -> tuple[tuple[str, ...], CredentialConfig] | None:
+    """What is added to calls to an origin, and the path of its table: a workspace's own first."""
+    written = dict(all_credentials(config))
+    for path in (
+        (TENANTS, tenant, WORKSPACES, workspace or "", CREDENTIALS, origin),
+        (TENANTS, tenant, CREDENTIALS, origin),
+    ):
+        if path in written:
+            return path, written[path]
+    return None
 
 
 def places_above(config: RuntimeConfig, place: Written) -> Iterator[Written]:

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
+
+from vastar_runtime.config._credentials import Credentials
 from vastar_runtime.config._identity import UserIds
 
 __all__ = [
@@ -309,7 +311,10 @@ class TenantConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is written for a tenant, and for its workspaces by name."""
 
     policies: PolicyTables = {}
-    workspaces: dict[str, PolicyTables] = {}    allow_uids: Annotated[
+    workspaces: dict[str, PolicyTables] = {}
+    credentials: Credentials = {}
+    workspace_credentials: dict[str, Credentials] = {}
+    allow_uids: Annotated[
         UserIds, Meta(description="users who may use the tenant over the Unix socket")
     ] = ()
     allow_gids: Annotated[
@@ -330,4 +335,3 @@ class TenantConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return bool(
             self.allow_uids or self.allow_gids or self.allow_subjects or self.token_file is not None
         )
-

@@ -34,6 +34,9 @@ def value_text(name: str, value: object) -> str:
         return "[" + ", ".join(value_text(name, item) for item in value) + "]"
     if isinstance(value, str):
         return quoted(value)
+    if isinstance(value, dict):
+        inner = (f"{dotted((key,))} = {value_text(key, item)}" for key, item in value.items())
+        return "{ " + ", ".join(inner) + " }" if value else "{}"
     # A JSON number or boolean is a TOML one.
     return msgspec.json.encode(value).decode()
 
