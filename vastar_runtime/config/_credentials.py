@@ -36,8 +36,8 @@ _SECRET: Final = {"reference": True}
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _PRINTABLE: Final = re.compile(r"[\x20-\x7e]+")
 _OF_THE_TRANSPORT: Final = frozenset(
-    "connection content-length expect host keep-alive proxy-authorization proxy-connection te "
-    "trailer transfer-encoding upgrade".split()
+    {"connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization"}
+    | {"proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
 )
 """What the transport says itself, or says to proxies only."""
 
