@@ -14,19 +14,27 @@ import attrs
 import trio
 
 from vastar_client.wire.limits import MAX_ANSWER_FRAME_BYTES
-from vastar_runtime import logs
+from vastar_runtime import audit, logs
 from vastar_runtime.calls import Caller
 from vastar_runtime.config import ConfigError, Problem, RuntimeConfig, compare, taken_up
 from vastar_runtime.connectors.control import ControlConnector, account
 from vastar_runtime.connectors.http import HttpConnector, HttpSettings
 from vastar_runtime.connectors.unimplemented import DATABASE_NAMES, NotImplementedConnector
+from vastar_runtime.credentials import (
+    CredentialBook,
+    CredentialedUpstreams,
+    TokenFetcher,
+    unusable_secrets,
+)
 from vastar_runtime.dispatch import Dispatcher
+from vastar_runtime.identity import Doors, Identity, caller_context, name_of
 from vastar_runtime.logs import get_logger
 from vastar_runtime.metrics import Meters, Scraper
 from vastar_runtime.pipeline import Connector, Machines, Pipeline, Surroundings, compose
 from vastar_runtime.pipeline.inspecting import describe, snapshot
 from vastar_runtime.pipeline.making import OWN, SharedMaker
 from vastar_runtime.policy_book import PolicyBook
+from vastar_runtime.runtime_files import RuntimeFileError
 from vastar_runtime.runtime_state import RuntimeState
 from vastar_runtime.session import Session, SessionLimits
 from vastar_runtime.transport import (
@@ -108,7 +116,13 @@ class Runtime:
             wall_clock_s=lambda: clocks.wall_clock_ms() / 1000,
         )
         self._scraper = Scraper(self._meters, lambda: snapshot(self._around, self.state))
-        self._http = HttpConnector(compose(self._around), _http_settings(config), clocks.random_u64)
+        self._tokens = TokenFetcher(
+            self._transport, clocks.random_ratio, self._around.wall_clock_s
+        )
+        self._upstreams = CredentialedUpstreams(
+            compose(self._around), CredentialBook(config, os.environ, self._tokens)
+        )
+        self._http = HttpConnector(self._upstreams, _http_settings(config), clocks.random_u64)
         connectors: dict[str, Connector] = {
             "http": self._http,
             "vastar": ControlConnector(self.state, self, team),
@@ -129,7 +143,10 @@ class Runtime:
             unfinished_frame_timeout_s=config.server.unfinished_frame_timeout_s,
             stalled_caller_timeout_s=config.server.stalled_caller_timeout_s,
             max_queued_answer_bytes=config.server.max_queued_answer_bytes,
+            idle_timeout_s=config.server.idle_connection_timeout_s,
         )
+        self._identity = Identity(config)
+        self._doors = Doors.of(config.server)
 
     # --- what the control connector tells and does -------------------------------------------
 
@@ -185,9 +202,11 @@ class Runtime:
             ConfigError: it cannot be used; nothing has changed.
         """
         refuse_unusable(new, os.environ)
+        self._reopen_audit(new)
         changes = compare(self.config, new)
         now_s = trio.current_time()
         book = PolicyBook(new)
+        credentials = CredentialBook(new, os.environ, self._tokens, self._upstreams.book)
         machines = self._around.machines
         machines.reconfigure(book, now_s)
         self._around.wake(
@@ -196,10 +215,13 @@ class Runtime:
             )
         )
         self._http.configure(_http_settings(new))
+        self._upstreams.book = credentials
         self._dispatcher.default_timeout_s = new.http.default_timeout_s
         self._dispatcher.stream_timeout_s = new.http.stream_timeout_s
         if self.config.log != new.log:
             logs.reconfigure(new.log.level, new.log.format)
+        self._identity.configure(new)
+        self._doors.configure(new.server)
         self.config = taken_up(self.config, new)
         _log.info(
             "configuration reloaded",
@@ -208,6 +230,12 @@ class Runtime:
         )
         return {"applied": changes.applied, "needs_restart": changes.needs_restart}
 
+    def _reopen_audit(self, new: RuntimeConfig) -> None:
+        try:
+            audit.configure(new.audit.path)
+        except RuntimeFileError as error:
+            raise ConfigError([_audit_problem(error)]) from None
+
     # --- service ------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -215,6 +243,8 @@ class Runtime:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._around.machines.run)
+                nursery.start_soon(self._tokens.run)
+                nursery.start_soon(self._identity.run)
                 if self._sharing is not None:
                     nursery.start_soon(self._sharing.run, self._around.wake)
                 await self._transport.run()
@@ -223,7 +253,13 @@ class Runtime:
                 await self._transport.aclose()
 
     async def serve(
-        self, channel: Channel, *, uid: int | None = None, pid: int | None = None
+        self,
+        channel: Channel,
+        *,
+        uid: int | None = None,
+        pid: int | None = None,
+        caller: Caller | None = None,
+        address: str | None = None,
     ) -> None:
         """Serve one caller until it is gone. Raises nothing but cancellation.
 
@@ -231,10 +267,23 @@ class Runtime:
             channel: the connection; it is closed at the end.
             uid: the user at the other end, where the kernel tells.
             pid: the process, likewise.
+            caller: all of that, and more; but for the number of the connection.
+            address: of the other end, over TCP.
         """
         self._connection_ids += 1
-        caller = Caller(self._connection_ids, uid, pid)
-        session = Session(channel, caller, self._dispatcher, self._limits, self.state)
+        caller = attrs.evolve(caller or Caller(0, uid, pid), connection_id=self._connection_ids)
+        who = name_of(caller.uid, address)
+        if not self._doors.enter(who):
+            channel.abort()
+            return
+        session = Session(
+            channel,
+            caller,
+            self._dispatcher,
+            self._limits,
+            self.state,
+            self._identity.visa(caller),
+        )
         self._sessions.add(session)
         try:
             await session.run()
@@ -242,6 +291,7 @@ class Runtime:
             _log.exception("internal error", connection=caller.connection_id)
         finally:
             self._sessions.discard(session)
+            self._doors.leave(who)
 
     async def drain(self, drain_s: float, stream_drain_s: float | None = None) -> bool:
         """Take no new calls and wait for those in flight.
@@ -282,7 +332,7 @@ def refuse_unusable(config: RuntimeConfig, environ: Mapping[str, str]) -> None:
         ConfigError: naming what cannot be used, without secrets.
     """
     settings = transport_settings(config)
-    problems = []
+    problems = unusable_secrets(config, environ)
     try:
         ProxyTable(settings.proxy, environ)
     except ValueError as error:
@@ -296,8 +346,18 @@ def refuse_unusable(config: RuntimeConfig, environ: Mapping[str, str]) -> None:
             files = ", ".join(filter(None, (config.tls.ca_file, config.tls.client_cert_file)))
             right = "give PEM files, and the key that belongs to the certificate"
             problems.append(Problem(files or "[tls]", "tls", reason(error), right))
+    try:
+        caller_context(config.tcp)
+    except OSError as error:
+        files = ", ".join(filter(None, (config.tcp.cert_file, config.tcp.client_ca_file)))
+        right = "give PEM files, and the key that belongs to the certificate"
+        problems.append(Problem(files, "tcp", reason(error), right))
     if problems:
         raise ConfigError(problems)
+
+
+def _audit_problem(error: RuntimeFileError) -> Problem:
+    return Problem("configuration", "audit.path", str(error), "name a file in a directory of yours")
 
 
 def _http_settings(config: RuntimeConfig) -> HttpSettings:

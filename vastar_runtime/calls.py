@@ -32,17 +32,23 @@ def _whole_ms(seconds: float) -> int:
 
 @attrs.frozen
 class Caller:
-    """Who is at the other end of a connection, as the kernel tells.
+    """Who is at the other end of a connection, as the kernel and TLS tell.
 
     Attributes:
         uid: the user, or None where the transport cannot tell (TCP).
         pid: the process, where it is known.
         connection_id: counts connections, for logs.
+        gid: the user's main group, where it is known.
+        groups: all its groups, that one included.
+        subjects: names in the certificate that it showed.
     """
 
     connection_id: int = 0
     uid: int | None = None
     pid: int | None = None
+    gid: int | None = None
+    groups: frozenset[int] = frozenset()
+    subjects: frozenset[str] = frozenset()
 
 
 @attrs.define(eq=False)

@@ -61,14 +61,25 @@ _XUCRED: Final = struct.Struct("@IIh2x16I")
 _UCRED: Final = struct.Struct("@iII")
 _GROUPS: Final = 3
 
+# asm-generic/socket.h of Linux 4.13; Python has no name for it.
+_SO_PEERGROUPS: Final = 59
+_GID: Final = struct.Struct("@I")
+_MAX_GROUPS: Final = 256
+"""What fits into the 1024 bytes that `getsockopt` hands out; nobody known has more."""
+
 
 @attrs.frozen
 class PeerCredentials:
-    """Who is at the other end of a Unix socket, as the kernel says; pid 0 when it does not."""
+    """Who is at the other end of a Unix socket, as the kernel says; pid 0 when it does not.
+
+    Attributes:
+        groups: all groups of the user, `gid` included, as far as the system tells.
+    """
 
     uid: int
     gid: int
     pid: int
+    groups: frozenset[int] = frozenset()
 
 
 class _HasOptions(Protocol):
@@ -280,12 +291,22 @@ def peer_credentials(sock: _HasOptions) -> PeerCredentials | None:
         pid, uid, gid = _UCRED.unpack(
             sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         )
-        return PeerCredentials(uid, gid, pid)
+        return PeerCredentials(uid, gid, pid, _groups_of(sock) | {gid})
     if _PLATFORM == "darwin":
         fields = _XUCRED.unpack(sock.getsockopt(_SOL_LOCAL, _LOCAL_PEERCRED, _XUCRED.size))
         (pid,) = struct.unpack("@i", sock.getsockopt(_SOL_LOCAL, _LOCAL_PEERPID, 4))
-        return PeerCredentials(fields[1], fields[_GROUPS], pid)
+        groups = frozenset(fields[_GROUPS : _GROUPS + fields[2]])
+        return PeerCredentials(fields[1], fields[_GROUPS], pid, groups)
     return None
+
+
+def _groups_of(sock: _HasOptions) -> frozenset[int]:
+    """The supplementary groups of the peer; none where the kernel is older than that option."""
+    try:
+        data = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MAX_GROUPS * _GID.size)
+    except OSError:
+        return frozenset()
+    return frozenset(gid for (gid,) in _GID.iter_unpack(data))
 
 
 def _check_path(path: str) -> None:

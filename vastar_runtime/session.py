@@ -41,9 +41,11 @@ from vastar_runtime._version import __version__
 from vastar_runtime.call_tasks import CallTasks
 from vastar_runtime.calls import Call, Caller
 from vastar_runtime.dispatch import Dispatcher
+from vastar_runtime.identity.visas import NOT_ALLOWED, Visa
 from vastar_runtime.logs import get_logger
 from vastar_runtime.outbox import CallerNotReadingError, Outbox
 from vastar_runtime.outcomes import Failure, FailureKind
+from vastar_runtime.patience import Idle, Patience
 from vastar_runtime.runtime_state import RuntimeState
 from vastar_runtime.session_streams import SessionStreams
 from vastar_runtime.transport.channel import Channel
@@ -82,24 +84,28 @@ class SessionLimits:
     unfinished_frame_timeout_s: float
     stalled_caller_timeout_s: float
     max_queued_answer_bytes: int
+    idle_timeout_s: float = 0.0
 
 
 class Session:
     """One connection of a caller, from its first byte to its last."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - each is another thing
         self,
         channel: Channel,
         caller: Caller,
         dispatcher: Dispatcher,
         limits: SessionLimits,
         state: RuntimeState,
+        visa: Visa | None = None,
     ) -> None:
         self._channel = channel
         self._caller = caller
         self._dispatcher = dispatcher
         self._limits = limits
         self._state = state
+        self._visa = visa
+        self._patience = Patience(limits.unfinished_frame_timeout_s, limits.idle_timeout_s, visa)
         self._connection = Connection(
             Role.RUNTIME,
             max_received_frame_bytes=limits.max_request_frame_bytes,
@@ -156,11 +162,12 @@ class Session:
                 try:
                     event = self._connection.next_event()
                     if event is NEED_DATA:
-                        if not await self._receive():
-                            return True
-                    elif event is END_OF_STREAM:
+                        await self._patience.receive(self._channel, self._connection, self._is_busy)
+                        continue
+                    self._patience.frame_began_s = None
+                    if event is END_OF_STREAM:
                         return True
-                    elif isinstance(event, ExecuteRequest):
+                    if isinstance(event, ExecuteRequest):
                         await self._begin(event)
                     else:
                         self._handle(event)
@@ -168,23 +175,15 @@ class Session:
                     self._refuse_frame(error)
                     if error.closes:
                         return True
+        except Idle:
+            _log.info("idle caller cut off", connection=self._caller.connection_id)
+            return False
         except (trio.BrokenResourceError, CallerNotReadingError) as error:
             _log.info("caller cut off", connection=self._caller.connection_id, reason=str(error))
             return False
 
-    async def _receive(self) -> bool:
-        """Receive some bytes; False when an unfinished frame has got none for too long."""
-        if not self._connection.in_frame:
-            self._connection.receive_data(await self._channel.receive_some())
-            return True
-        timeout_s = self._limits.unfinished_frame_timeout_s
-        with trio.move_on_after(timeout_s):
-            self._connection.receive_data(await self._channel.receive_some())
-            return True
-        self._refuse_frame(
-            RemoteProtocolError(f"an unfinished frame got no byte for {timeout_s:g} s", closes=True)
-        )
-        return False
+    def _is_busy(self) -> bool:
+        return self._in_flight > 0
 
     def _refuse_frame(self, error: RemoteProtocolError) -> None:
         self._outbox.put_at_once(
@@ -227,6 +226,8 @@ class Session:
                 retry_after_ms=_DRAINING_RETRY_AFTER_MS,
                 refused_by="drain:runtime",
             )
+        if self._visa is not None and not self._visa.admits(request):
+            return NOT_ALLOWED
         for name in ("tenant_id", "workspace_id", "trace_id"):
             text = getattr(request, name)
             if text is not None and len(text) > _MAX_ID_CHARACTERS:
@@ -279,14 +280,25 @@ class Session:
                 self._streams.receive_chunk(frame)
             case Cancel():
                 self._cancel(frame)
-            case HealthCheck() | Authenticate():
+            case HealthCheck():
                 self._tell_health()
+            case Authenticate():
+                self._authenticate(frame)
             case CreditUpdate():
                 self._credit_update(frame)
 
     def _cancel(self, frame: Cancel) -> None:
         for call in self._calls.get(frame.request_id, ()):
             call.cancel(FailureKind.CANCELLED)
+
+    def _authenticate(self, frame: Authenticate) -> None:
+        """Take a token for the rest of the connection; one that is no good is told."""
+        if self._visa is None or self._visa.show(frame.token):
+            self._tell_health()
+            return
+        self._outbox.put_at_once(HealthResponse(message="not allowed: this token is not known"))
+        if self._visa.is_guessing:
+            raise RemoteProtocolError("too many tokens that are not known", closes=True)
 
     def _tell_health(self) -> None:
         draining = self._state.draining

@@ -160,13 +160,36 @@ async def test_an_unfinished_frame_is_given_up_after_silence_not_before(autojump
     async with session_with() as (caller, _):
         frame = b"".join(caller.wire.send(request(1)))
         for byte in frame[:-1]:
-            await trio.sleep(29)
             await caller.send_bytes(bytes((byte,)))
         started = trio.current_time()
         fault = answer(await caller.receive())
         assert trio.current_time() - started == 30
         assert "unfinished frame" in (fault.error_message or "")
         assert await caller.receive() is END_OF_STREAM
+
+
+async def test_a_frame_that_drips_is_given_up_though_it_is_never_silent(autojump_clock):
+    async with session_with() as (caller, _):
+        frame = b"".join(caller.wire.send(request(1)))
+        started = trio.current_time()
+        for byte in frame[:3]:
+            await caller.send_bytes(bytes((byte,)))
+            await trio.sleep(9)
+        await caller.send_bytes(frame[3:4])
+        fault = answer(await caller.receive())
+        assert round(trio.current_time() - started, 2) == 30
+        assert "a frame came too slowly: 3 bytes of it in 30 s" in (fault.error_message or "")
+        assert await caller.receive() is END_OF_STREAM
+
+
+async def test_frames_that_come_whole_are_each_given_their_time(autojump_clock):
+    async with session_with() as (caller, _):
+        for number in range(1, 20):
+            frame = b"".join(caller.wire.send(request(number)))
+            await caller.send_bytes(frame[:9])
+            await trio.sleep(20)
+            await caller.send_bytes(frame[9:])
+            assert answer(await caller.receive()).request_id == number
 
 
 async def test_an_idle_connection_is_never_given_up(autojump_clock):

@@ -11,7 +11,7 @@ as far as that goes without waiting, and else ahead of what is sent next (RFC 84
 
 import ssl
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -27,12 +27,13 @@ _JOIN_BYTES: Final = 16384
 
 
 class TlsChannel:
-    """The client's end of TLS; see `Channel`. Of use once `handshake` has returned.
+    """One end of TLS; see `Channel`. Of use once `handshake` has returned.
 
     Args:
         channel: connected; owned from here on.
-        context: of a client.
-        host: the name or address that the certificate must be for, also sent as SNI.
+        context: of a client, or of a server.
+        host: the name or address that the certificate must be for, also sent as SNI; None is the
+            server's end.
     """
 
     __slots__ = (
@@ -46,15 +47,21 @@ class TlsChannel:
         "_unsent",
     )
 
-    def __init__(self, channel: Channel, context: "ssl.SSLContext", host: str) -> None:
+    def __init__(self, channel: Channel, context: "ssl.SSLContext", host: str | None) -> None:
         self._channel = channel
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=host is None, server_hostname=host
+        )
         self._unsent = b""  # of the outgoing bytes, those taken first
         self._is_sending = False  # stays so when it is cut off: nothing can follow half a record
         self._has_ended = False  # nothing more will be received
         self._failure: ssl.SSLError | None = None
+
+    def peer_certificate(self) -> dict[str, Any] | None:
+        """What the other end's certificate says, where one was asked for and verified."""
+        return self._tls.getpeercert()
 
     async def handshake(self) -> None:
         """Agree with the peer.

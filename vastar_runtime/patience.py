@@ -1,0 +1,95 @@
+"""How long a connection's reader waits for its caller's next bytes.
+
+Three limits, told apart because what they end differs. Inside a frame: silence, and slowness. A
+frame that drips a byte a minute is never silent and never whole, so beside the silence the frame as
+a whole has a time: that of the silence, and a second more for each 64 KiB that came. Between
+frames: idleness, where it is limited, of a connection that has no call under way. A stranger, who
+has yet to say who it is, gets no longer than a frame.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+import trio
+
+from vastar_client.wire import Connection, RemoteProtocolError
+from vastar_runtime.identity.visas import Visa
+from vastar_runtime.transport.channel import Channel
+
+__all__ = ["MIN_BYTES_PER_S", "Idle", "Patience"]
+
+MIN_BYTES_PER_S: Final = 64 * 1024
+"""What a frame must come at on the whole, beyond its first silence: 64 MiB in 17 minutes."""
+
+
+class Idle(Exception):  # noqa: N818 - it is no error of anybody
+    """The connection has been idle for as long as it may; the caller is told nothing."""
+
+
+@attrs.define(eq=False)
+class Patience:
+    """The waiting of one connection.
+
+    Attributes:
+        silence_s: within a frame.
+        idle_s: between frames, without a call; 0 is for ever.
+        visa: tells whether the caller has yet to say who it is.
+        frame_began_s: when the frame that is not whole yet was first waited for; whoever gets a
+            frame sets it to None.
+    """
+
+    silence_s: float
+    idle_s: float
+    visa: Visa | None = None
+    frame_began_s: float | None = None
+    _frame_bytes: int = 0
+
+    async def receive(
+        self, channel: Channel, connection: Connection, is_busy: Callable[[], bool]
+    ) -> None:
+        """Receive some bytes into `connection`; `is_busy` says whether calls are under way.
+
+        Raises:
+            RemoteProtocolError: too little came of a frame; it closes the connection.
+            Idle: nothing came between frames.
+            trio.BrokenResourceError: the connection failed.
+        """
+        if connection.in_frame:
+            await self._within_frame(channel, connection)
+        elif self.idle_s or (self.visa is not None and self.visa.is_stranger):
+            await self._between_frames(channel, connection, is_busy)
+        else:
+            connection.receive_data(await channel.receive_some())
+
+    async def _within_frame(self, channel: Channel, connection: Connection) -> None:
+        now_s = trio.current_time()
+        if self.frame_began_s is None:
+            self.frame_began_s, self._frame_bytes = now_s, 0
+        due_s = self.frame_began_s + self.silence_s + self._frame_bytes / MIN_BYTES_PER_S
+        with trio.move_on_at(min(now_s + self.silence_s, due_s)):
+            data = await channel.receive_some()
+            self._frame_bytes += len(data)
+            connection.receive_data(data)
+            return
+        raise RemoteProtocolError(
+            f"an unfinished frame got no byte for {self.silence_s:g} s"
+            if now_s + self.silence_s <= due_s
+            else f"a frame came too slowly: {self._frame_bytes} bytes of it in "
+            f"{trio.current_time() - self.frame_began_s:.0f} s",
+            closes=True,
+        )
+
+    async def _between_frames(
+        self, channel: Channel, connection: Connection, is_busy: Callable[[], bool]
+    ) -> None:
+        while True:
+            limit_s = self.idle_s or math.inf
+            if self.visa is not None and self.visa.is_stranger:
+                limit_s = min(limit_s, self.silence_s)
+            with trio.move_on_after(limit_s):
+                connection.receive_data(await channel.receive_some())
+                return
+            if not is_busy():
+                raise Idle
