@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 from vastar_runtime.config import (
     BreakerConfig,
     BulkheadConfig,
+    EgressConfig,
     HeaderLearningConfig,
     PoliciesConfig,
     QueueConfig,
@@ -33,6 +34,7 @@ from vastar_runtime.policy.backoff import BackoffSettings
 from vastar_runtime.policy.breaker import BreakerSettings
 from vastar_runtime.policy.concurrency import ConcurrencySettings
 from vastar_runtime.policy.cooldown import CooldownSettings
+from vastar_runtime.policy.egress import EgressRules, EgressSettings
 from vastar_runtime.policy.header_learning import HeaderSettings
 from vastar_runtime.policy.hedging import HedgeSettings
 from vastar_runtime.policy.modes import Mode
@@ -42,7 +44,7 @@ from vastar_runtime.policy.retry_quota import QuotaSettings
 from vastar_runtime.policy.token_limit import TokenLimitSettings
 from vastar_runtime.policy.verdicts import Scope
 
-__all__ = ["MAX_COMBINATIONS", "PolicyBook"]
+__all__ = ["MAX_COMBINATIONS", "PolicyBook", "has_strangers"]
 
 MAX_COMBINATIONS: Final = 16_384
 """Of written places that are kept merged: about 8 MB. Beyond it all are forgotten and made again
@@ -59,8 +61,8 @@ class PolicyBook:
         config: as loaded, so with canonical origins and numbers in range.
     """
 
-    __slots__ = ("_config", "_is_plain", "_merged", "_of_all", "_origins", "_shared", "_tenants",
-                 "_workspaces")  # fmt: skip
+    __slots__ = ("_config", "_has_strangers", "_is_plain", "_merged", "_of_all", "_origins",
+                 "_shared", "_tenants", "_workspaces")  # fmt: skip
 
     def __init__(self, config: RuntimeConfig) -> None:
         self._config = config
@@ -74,6 +76,7 @@ class PolicyBook:
             if tables
         )
         self._origins = frozenset(name for name, tables in config.origins.items() if tables)
+        self._has_strangers = has_strangers(config)
         self._is_plain = not (self._tenants or self._workspaces or self._origins)
         self._merged: dict[_Places, CallPolicies] = {}
         self._shared: dict[Any, Any] = {}
@@ -108,7 +111,9 @@ class PolicyBook:
         if len(self._merged) >= MAX_COMBINATIONS:
             self._merged.clear()
             self._shared.clear()
-        self._merged[places] = policies = _policies(merged, self._share)
+        self._merged[places] = policies = _policies(
+            merged, self._share, has_strangers=self._has_strangers
+        )
         return policies
 
     def _share(self, settings: _Settings) -> _Settings:
@@ -122,7 +127,12 @@ class _Share(Protocol):
         """The one object of all that equal `settings`."""
 
 
-def _policies(config: PoliciesConfig, share: _Share) -> CallPolicies:
+def has_strangers(config: RuntimeConfig) -> bool:
+    """Whether others than the runtime's own user may call: somebody is said to use a tenant."""
+    return any(tenant.has_identity for tenant in config.tenants.values())
+
+
+def _policies(config: PoliciesConfig, share: _Share, *, has_strangers: bool) -> CallPolicies:
     cooldown, hedging = config.cooldown, config.hedging
     return share(
         CallPolicies(
@@ -159,6 +169,7 @@ def _policies(config: PoliciesConfig, share: _Share) -> CallPolicies:
             ),
             breaker=share(_breaker(config.breaker)),
             attempt_timeout_s=config.attempt.timeout_s or None,
+            egress=share(_egress(config.egress, has_strangers=has_strangers)),
         )
     )
 
@@ -236,6 +247,22 @@ def _breaker(breaker: BreakerConfig) -> BreakerSettings:
         probe_lease_s=breaker.probe_lease_s,
         successes_to_close=breaker.successes_to_close,
         slow_call_s=breaker.slow_call_s or None,
+    )
+
+
+def _egress(egress: EgressConfig, *, has_strangers: bool) -> EgressRules:
+    is_public = egress.addresses == "public" or (egress.addresses == "auto" and has_strangers)
+    return EgressRules(
+        EgressSettings(
+            mode=Mode(egress.mode),
+            public_only=is_public,
+            allow_hosts=egress.allow_hosts,
+            deny_hosts=egress.deny_hosts,
+            allow_ports=egress.allow_ports,
+            schemes=egress.schemes,
+            allow_ranges=egress.allow_ranges,
+            deny_ranges=egress.deny_ranges,
+        )
     )
 
 

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.policy_files import NAMES, ORIGIN_NAMES, Tree, documents, load_tree, values_of
+from tests.support.policy_files import (
+    LISTED,
+    NAMES,
+    ORIGIN_NAMES,
+    Tree,
+    documents,
+    load_tree,
+    values_of,
+)
 from vastar_runtime import policy_book
 from vastar_runtime.config import PoliciesConfig, RuntimeConfig, TenantConfig, merge, written_for
 from vastar_runtime.config._expect import plain
@@ -68,6 +76,8 @@ def test_each_key_sets_one_thing_over_its_whole_range(policy: str, key: str) -> 
             values = list(words)
         case mi.BoolType():
             values = [True, False]
+        case mi.VarTupleType(item_type=item):
+            values = [(), tuple(LISTED[key][:2]) if key in LISTED else (_one_of(item),)]
         case kind:
             assert isinstance(kind, mi.IntType | mi.FloatType)
             values = [kind.ge, kind.le]
@@ -77,6 +87,39 @@ def test_each_key_sets_one_thing_over_its_whole_range(policy: str, key: str) -> 
         fields = (a.name for a in attrs.fields(CallPolicies) if a.init)
         changed |= {name for name in fields if getattr(before, name) != getattr(after, name)}
     assert changed == {_FIELD_OF.get(policy, policy)}
+
+
+def _one_of(item: mi.Type) -> Any:
+    match plain(item):
+        case mi.LiteralType(values=words):
+            return words[0]
+        case kind:
+            assert isinstance(kind, mi.IntType)
+            return kind.le
+
+
+def test_the_rules_of_egress_arrive_under_their_own_names() -> None:
+    written: Tree = {key: tuple(LISTED[key]) for key in LISTED}
+    written |= {"mode": "observe", "allow_ports": (1, 2), "schemes": ("https",)}
+    settings = _of_defaults({"egress": written}).egress.settings
+    assert {name: getattr(settings, name) for name in written} == written | {"mode": Mode.OBSERVE}
+    assert not settings.public_only
+
+
+def test_addresses_are_public_where_it_is_said_or_somebody_may_use_a_tenant() -> None:
+    strangers = {"t": TenantConfig(allow_uids=(7,)), "u": TenantConfig({"retry": {"attempts": 2}})}
+    alone = {"u": strangers["u"]}
+    for addresses, tenants, expected in (
+        ("auto", {}, False),
+        ("auto", alone, False),
+        ("auto", strangers, True),
+        ("public", {}, True),
+        ("any", strangers, False),
+    ):
+        defaults = merge(PoliciesConfig(), [{"egress": {"addresses": addresses}}])
+        book = PolicyBook(RuntimeConfig(defaults=defaults, tenants=tenants))
+        assert book.of("t").egress.settings.public_only is expected
+        assert book.of("u", "w").egress.settings.public_only is expected
 
 
 @given(data=st.data())

@@ -13,7 +13,16 @@ from vastar_runtime.config._policies import DEFAULTS, ORIGINS, TENANTS, WORKSPAC
 from vastar_runtime.config._schema import policy_leaves
 from vastar_runtime.config._toml import dotted, value_text
 
-__all__ = ["NAMES", "ORIGIN_NAMES", "Tree", "documents", "load_tree", "tables", "values_of"]
+__all__ = [
+    "LISTED",
+    "NAMES",
+    "ORIGIN_NAMES",
+    "Tree",
+    "documents",
+    "load_tree",
+    "tables",
+    "values_of",
+]
 
 Tree: TypeAlias = dict[str, Any]
 
@@ -24,6 +33,15 @@ ORIGIN_NAMES = ["https://api.test", "http://h.test:8080", "http://[::1]", "https
 _AT_MOST_1 = {("retry", "base_s"), ("retry", "throttled_base_s"), ("breaker", "open_s")}
 _AT_MOST_1 |= {("cooldown", "base_s")}
 _AT_LEAST_5 = {("retry", "cap_s"), ("breaker", "open_max_s"), ("cooldown", "unhinted_max_s")}
+
+
+LISTED = {
+    "allow_hosts": ["*", "api.test", "*.test", "192.0.2.1", "2001:db8::1", "xn--bcher-kva.test"],
+    "deny_hosts": ["*", "api.test", "*.api.test", "2001:db8::1"],
+    "allow_ranges": ["10.0.0.0/8", "::1", "64:ff9b::/96", "192.0.2.1"],
+    "deny_ranges": ["0.0.0.0/0", "fd00::/8", "2001:db8::1"],
+}
+"""Of keys that take a list of texts, some that they take."""
 
 
 def values_of(type_: mi.Type) -> st.SearchStrategy[Any]:
@@ -37,6 +55,8 @@ def values_of(type_: mi.Type) -> st.SearchStrategy[Any]:
             assert least is not None
             assert most is not None
             return st.floats(least, most)
+        case mi.VarTupleType(item_type=item):
+            return st.lists(values_of(item), max_size=3).map(tuple)
         case kind:
             assert isinstance(kind, mi.BoolType)
             return st.booleans()
@@ -47,9 +67,7 @@ def tables(place: str) -> st.SearchStrategy[Tree]:
     policies = {
         policy: st.fixed_dictionaries(
             {},
-            optional={
-                key: _fitting(policy, key, values_of(leaf.type_)) for key, leaf in leaves.items()
-            },
+            optional={key: _fitting(policy, key, leaf.type_) for key, leaf in leaves.items()},
         )
         for policy, leaves in policy_leaves(place).items()
     }
@@ -57,10 +75,12 @@ def tables(place: str) -> st.SearchStrategy[Tree]:
     return chosen.flatmap(lambda names: st.fixed_dictionaries({n: policies[n] for n in names}))
 
 
-def _fitting(policy: str, key: str, values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+def _fitting(policy: str, key: str, type_: mi.Type) -> st.SearchStrategy[Any]:
+    if key in LISTED:
+        return st.lists(st.sampled_from(LISTED[key]), max_size=3).map(tuple)
     if (policy, key) in _AT_MOST_1:
         return st.floats(0.001, 1)
-    return st.floats(5, 3600) if (policy, key) in _AT_LEAST_5 else values
+    return st.floats(5, 3600) if (policy, key) in _AT_LEAST_5 else values_of(type_)
 
 
 def documents() -> st.SearchStrategy[Tree]:

@@ -8,10 +8,11 @@ from vastar_runtime.config._addresses import (
     parse_tcp_address,
 )
 from vastar_runtime.config._changes import Changes, compare, taken_up
+from vastar_runtime.config._credentials import CredentialConfig, OAuth2Config, texts_of
 from vastar_runtime.config._file import Setting
 from vastar_runtime.config._identity import IDENTITY_KEYS, AuditConfig, TcpConfig
 from vastar_runtime.config._load import LoadedConfig, load_config
-from vastar_runtime.config._merge import merge, written_for
+from vastar_runtime.config._merge import all_credentials, merge, written_for
 from vastar_runtime.config._model import (
     HttpConfig,
     LogConfig,
@@ -26,6 +27,7 @@ from vastar_runtime.config._names import BadName, canonical_origin
 from vastar_runtime.config._policies import (
     BreakerConfig,
     BulkheadConfig,
+    EgressConfig,
     HeaderLearningConfig,
     PoliciesConfig,
     PolicyTables,
@@ -37,7 +39,9 @@ from vastar_runtime.config._policies import (
     TokenLimitConfig,
 )
 from vastar_runtime.config._problems import ConfigError, Problem
+from vastar_runtime.config._references import Part, Reference, split_references
 from vastar_runtime.config._render import render, render_for
+from vastar_runtime.config._toml import dotted
 
 __all__ = [
     "DEFAULT_SOCKET_PATH",
@@ -49,11 +53,15 @@ __all__ = [
     "BulkheadConfig",
     "Changes",
     "ConfigError",
+    "CredentialConfig",
+    "EgressConfig",
     "HeaderLearningConfig",
     "HttpConfig",
     "LoadedConfig",
     "LogConfig",
     "MetricsConfig",
+    "OAuth2Config",
+    "Part",
     "PoliciesConfig",
     "PolicyTables",
     "PoolConfig",
@@ -61,6 +69,7 @@ __all__ = [
     "ProxyConfig",
     "QueueConfig",
     "RateLimitConfig",
+    "Reference",
     "RetryConfig",
     "RetryQuotaConfig",
     "RuntimeConfig",
@@ -72,13 +81,17 @@ __all__ = [
     "TlsConfig",
     "TokenLimitConfig",
     "UnixAddress",
+    "all_credentials",
     "canonical_origin",
     "compare",
+    "dotted",
     "load_config",
     "merge",
     "parse_tcp_address",
     "render",
     "render_for",
+    "split_references",
     "taken_up",
+    "texts_of",
     "written_for",
 ]

@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from vastar_runtime.config._addresses import is_loopback, parse_tcp_address
+from vastar_runtime.config._check_egress import check_egress
 from vastar_runtime.config._check_identity import check_identity
 from vastar_runtime.config._check_policies import check_policies
 from vastar_runtime.config._credentials import faults_of
@@ -37,6 +38,7 @@ def check_whole(config: RuntimeConfig, sources: Mapping[str, str]) -> Iterator[P
         *_check_proxies(config),
         *_check_pool(config),
         *check_policies(config),
+        *check_egress(config),
         *_check_credentials(config),
     ):
         yield Problem(sources.get(key, "configuration"), key, wrong, right)

@@ -118,13 +118,21 @@ def _noun(kind: mi.Type) -> str:
         case mi.BoolType():
             return "true or false"
         case mi.VarTupleType():
-            return "a list of texts"
+            return _list_noun(plain(kind.item_type))
         case mi.DictType():
             return "a table of texts"
         case mi.StructType():
             return "a table"
         case _:
             return "a text"
+
+
+def _list_noun(item: mi.Type) -> str:
+    if isinstance(item, mi.LiteralType):
+        return "a list of " + ", ".join(f'"{word}"' for word in item.values)
+    if isinstance(item, mi.IntType):
+        return f"a list of whole numbers{_range(item)}"
+    return "a list of texts"
 
 
 def _range(kind: mi.Type) -> str:

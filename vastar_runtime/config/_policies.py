@@ -24,6 +24,7 @@ __all__ = [
     "BreakerConfig",
     "BulkheadConfig",
     "CooldownConfig",
+    "EgressConfig",
     "HeaderLearningConfig",
     "HedgingConfig",
     "PoliciesConfig",
@@ -79,6 +80,8 @@ _TimeOrOff: TypeAlias = Annotated[float, Meta(ge=0, le=_HOUR_S)]
 _Count: TypeAlias = Annotated[int, Meta(ge=1, le=_MILLION)]
 _CountOrNone: TypeAlias = Annotated[int, Meta(ge=0, le=_MILLION)]
 _Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
+_Text: TypeAlias = Annotated[str, Meta(min_length=1)]
+_Port: TypeAlias = Annotated[int, Meta(ge=1, le=65_535)]
 _PerPeriod: TypeAlias = Annotated[int, Meta(ge=1, le=_MOST_PER_PERIOD)]
 _Period: TypeAlias = Annotated[float, Meta(ge=0.001, le=366 * _DAY_S)]
 _LeastRatio: TypeAlias = Annotated[
@@ -285,6 +288,39 @@ class AttemptConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
 
 
+class EgressConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where calls may go; cloud metadata is never reached, whatever is written."""
+
+    mode: _Mode = "enforce"
+    addresses: Annotated[
+        Literal["auto", "public", "any"],
+        Meta(
+            description="public: those of the Internet alone; auto: public where the "
+            "configuration says who may use a tenant, else any"
+        ),
+    ] = "auto"
+    allow_ranges: Annotated[
+        tuple[_Text, ...],
+        Meta(description="addresses and networks reached all the same, such as 10.1.0.0/16"),
+    ] = ()
+    deny_ranges: Annotated[
+        tuple[_Text, ...], Meta(description="addresses and networks not reached, unless allowed")
+    ] = ()
+    allow_hosts: Annotated[
+        tuple[_Text, ...],
+        Meta(description="NAME, *.NAME, address or *; empty: every host", extra=_WORKSPACE),
+    ] = ()
+    deny_hosts: Annotated[
+        tuple[_Text, ...], Meta(description="the same, whatever is allowed", extra=_WORKSPACE)
+    ] = ()
+    allow_ports: Annotated[
+        tuple[_Port, ...], Meta(description="ports; empty: every port", extra=_WORKSPACE)
+    ] = ()
+    schemes: Annotated[
+        tuple[Literal["http", "https"], ...], Meta(description="schemes", extra=_WORKSPACE)
+    ] = ("http", "https")
+
+
 class PoliciesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All policies; as `[defaults]`, and merged for a caller."""
 
@@ -305,6 +341,7 @@ class PoliciesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     header_learning: HeaderLearningConfig = HeaderLearningConfig()
     hedging: Annotated[HedgingConfig, Meta(extra=_TENANT_AT_ORIGIN)] = HedgingConfig()
     attempt: AttemptConfig = AttemptConfig()
+    egress: EgressConfig = EgressConfig()
 
 
 class TenantConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

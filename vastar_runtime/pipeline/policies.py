@@ -16,6 +16,7 @@ import attrs
 from vastar_runtime.policy.admission import AdmissionSettings
 from vastar_runtime.policy.breaker import BreakerSettings
 from vastar_runtime.policy.cooldown import CooldownSettings
+from vastar_runtime.policy.egress import EgressRules
 from vastar_runtime.policy.header_learning import HeaderSettings
 from vastar_runtime.policy.hedging import HedgeSettings
 from vastar_runtime.policy.modes import Gate, Mode
@@ -27,6 +28,7 @@ from vastar_runtime.policy.token_limit import TokenLimitSettings
 __all__ = ["NO_LIMITS", "POLICIES", "CallPolicies", "Gates", "LimitSettings", "PolicyBook"]
 
 POLICIES: Final = (
+    "egress_guard",
     "bulkhead",
     "retry",
     "retry_quota",
@@ -66,6 +68,7 @@ class CallPolicies:
         limits: of one (tenant, workspace, origin).
         workspace_limits, tenant_limits: of all calls of a workspace, of a tenant.
         origin_limits: of all calls to an origin, whoever makes them.
+        egress: where the call may go.
         attempt_timeout_s: for one attempt, from its connection to response headers; None is off.
         has_limits, has_token_limits: whether any limit of any level is set.
         idle_layers: the layers that have nothing to do for such a call, by name.
@@ -83,6 +86,7 @@ class CallPolicies:
     cooldown: CooldownSettings = attrs.field(factory=CooldownSettings)
     breaker: BreakerSettings = attrs.field(factory=BreakerSettings)
     attempt_timeout_s: float | None = None
+    egress: EgressRules = attrs.field(factory=EgressRules)
     has_limits: bool = attrs.field(init=False)
     has_token_limits: bool = attrs.field(init=False)
     idle_layers: frozenset[str] = attrs.field(init=False)

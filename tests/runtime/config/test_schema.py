@@ -23,8 +23,13 @@ _PLACES_OF_TABLES = {
     "header_learning": "dtwo",
     "hedging": "dto",
     "attempt": "dtwo",
+    "egress": "dtwo",
 }
 _PLACES_OF_KEYS = {("bulkhead", "max_in_runtime"): "d", ("bulkhead", "max_per_tenant"): "dt"}
+# What an origin says of itself cannot be about names.
+_PLACES_OF_KEYS |= {
+    ("egress", key): "dtw" for key in ("allow_hosts", "deny_hosts", "allow_ports", "schemes")
+}
 
 
 def test_every_key_may_stand_where_its_machine_is_and_modes_everywhere() -> None:
