@@ -147,7 +147,8 @@ class SharedBreaker(Breaker):
         """Whether a new breaker would do as well, for all workers."""
         if self.in_flight:
             return False
-        self.refresh(now_s)
+        if self._record.is_stale or self._window.failures:
+            self.refresh(now_s)
         return super().is_droppable(now_s - self._record.ahead_s)
 
     # --- between the record and what the machine remembers; under the lock, in shared time -----

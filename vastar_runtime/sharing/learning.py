@@ -80,7 +80,8 @@ class SharedLearning(HeaderLearning):
 
     def is_droppable(self, now_s: float) -> bool:
         """As `HeaderLearning.is_droppable`."""
-        self.refresh(now_s)
+        if self._record.is_stale:
+            self.refresh(now_s)
         return super().is_droppable(now_s - self._record.ahead_s)
 
     def decide(self, now_s: float, tokens: int, give_up_at_s: float) -> Go | WaitUntil | Refused:

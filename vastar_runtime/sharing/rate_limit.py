@@ -71,8 +71,9 @@ class _Shared(RateLimiter):
 
     def refresh(self, now_s: float) -> None:
         """Look at how things stand, for people."""
-        with self._record:
-            self._load(now_s - self._record.ahead_s)
+        if self._record.is_stale:
+            with self._record:
+                self._load(now_s - self._record.ahead_s)
 
     @property
     def own_held(self) -> int:

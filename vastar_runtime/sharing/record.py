@@ -68,6 +68,11 @@ class Record:
         lockf(self._fd, LOCK_UN, 1, self._byte)
 
     @property
+    def is_stale(self) -> bool:
+        """Whether somebody has written since we last looked."""
+        return self.words[self.version_at] != self.seen
+
+    @property
     def workers(self) -> int:
         """How many columns of each sort there are."""
         return self._memory.layout.workers

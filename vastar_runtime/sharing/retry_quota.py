@@ -91,7 +91,8 @@ class SharedRetryQuota(RetryQuota):
         """As `RetryQuota.is_droppable`, for all workers."""
         if self.outstanding:
             return False
-        self.refresh(now_s)
+        if self._record.is_stale or self.tokens < self._settings.most_tokens:
+            self.refresh(now_s)
         return super().is_droppable(now_s - self._record.ahead_s)
 
     def _load(self, now_s: float) -> None:

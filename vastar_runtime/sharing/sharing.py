@@ -176,9 +176,8 @@ class Sharing:
 
     def refresh(self, now_s: float) -> None:
         """Bring all machines up to what other workers did, for people."""
-        words = self._memory.words
         for machine, record in self._machines.values():
-            if words[record.version_at] != record.seen:
+            if record.is_stale:
                 machine.refresh(now_s)
 
     def sweep(self) -> None:

@@ -1,5 +1,7 @@
 """Where things lie: nothing overlaps, for any number of workers."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +23,7 @@ def test_nothing_overlaps(workers, capacity):
             *((layout.columns_at(at, sort), workers) for sort in range(COLUMN_SORTS)),
             (layout.tail_at(at), 2),
         ]
-    for (first, length), (following, _) in zip(pieces, pieces[1:], strict=False):
+    for (first, length), (following, _) in pairwise(pieces):
         assert first + length == following
     last, length = pieces[-1]
     assert (last + length) * 8 <= layout.size_bytes

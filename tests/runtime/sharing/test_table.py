@@ -11,7 +11,7 @@ NAMES = [(), ("a",), ("b",), ("a", "b"), ("ab",), ("a", "", "b"), ("", "a"), ("\
 keys = st.tuples(st.sampled_from([Kind.BREAKER, Kind.COOLDOWN]), st.sampled_from(NAMES))
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["attach", "attach", "detach", "owe", "die", "pass"]),
+        st.sampled_from(["attach", "attach", "detach", "owe", "die", "wait"]),
         st.integers(0, 1),
         keys,
     ),
@@ -19,56 +19,71 @@ steps = st.lists(
 )
 
 
+class Compared:
+    """Two tables over one memory, beside a dictionary: where, whose, worth until when."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+        self.tables = [Table(memory, worker) for worker in range(2)]
+        self.now_s = 100.0
+        self.model: dict[object, tuple[int, set[int], float]] = {}
+
+    def attach(self, worker, key):
+        known = self.model.get(key)
+        at = self.tables[worker].attach(self.now_s, *key)
+        if known is not None:
+            assert at == known[0]
+            known[1].add(worker)
+        elif at is None:
+            assert len(self.model) == self.memory.layout.capacity
+        else:
+            if len(self.model) == self.memory.layout.capacity:
+                self.drop_worthless()
+            self.model[key] = (at, {worker}, 0.0)
+
+    def detach(self, worker, key):
+        if key in self.model and worker in self.model[key][1]:
+            self.tables[worker].detach(self.now_s, self.model[key][0])
+            self.model[key][1].discard(worker)
+            self.drop_worthless(key)
+
+    def owe(self, worker, key):
+        if key in self.model and worker in self.model[key][1]:
+            at, owners, _ = self.model[key]
+            self.memory.times[at + RecordWord.KEEP_UNTIL] = self.now_s + 15.0
+            self.model[key] = (at, owners, self.now_s + 15.0)
+
+    def die(self, worker, _key):
+        touched = [key for key, (_, owners, _) in self.model.items() if worker in owners]
+        for key in touched:
+            self.model[key][1].discard(worker)
+            self.drop_worthless(key)
+        with self.memory.table_lock:
+            self.tables[0].detach_all(self.now_s, worker)
+            free = self.tables[0].rebuild_free()
+        assert free == self.memory.words[Header.USED] - len(self.model)
+
+    def wait(self, _worker, _key):
+        self.now_s += 10.0
+
+    def drop_worthless(self, *keys):
+        for key in keys or tuple(self.model):
+            _, owners, until_s = self.model[key]
+            if not owners and until_s <= self.now_s:
+                del self.model[key]
+
+    def check(self):
+        assert len({at for at, _, _ in self.model.values()}) == len(self.model)
+        assert self.tables[0].count() == len(self.model)
+
+
 @given(steps, st.sampled_from([1, 2, 8, 64]))
 def test_any_steps_are_those_of_a_dictionary(taken, capacity):
     with Memory.temporary(2, capacity) as memory:
-        tables = [Table(memory, worker) for worker in range(2)]
-        now_s = 100.0
-        model: dict[object, tuple[int, set[int], float]] = {}  # where, whose, worth until
+        both = Compared(memory)
         for what, worker, key in taken:
-            known = model.get(key)
-            if what == "pass":
-                now_s += 10.0
-            elif what == "attach":
-                at = tables[worker].attach(now_s, *key)
-                if at is None:
-                    assert known is None
-                    assert len(model) == capacity
-                    assert all(owners or until > now_s for _, owners, until in model.values())
-                elif known is None:
-                    lost = [other for other, (where, _, _) in model.items() if where == at]
-                    for other in lost:
-                        assert not model[other][1]
-                    for other in [
-                        o for o, (_, own, until) in model.items() if not own and until <= now_s
-                    ]:
-                        if len(model) >= capacity:
-                            del model[other]
-                    model[key] = (at, {worker}, 0.0)
-                else:
-                    assert at == known[0]
-                    known[1].add(worker)
-            elif what == "die":
-                with memory.table_lock:
-                    tables[0].detach_all(now_s, worker)
-                    assert tables[0].rebuild_free() == memory.words[Header.USED] - sum(
-                        bool(own - {worker}) or until > now_s for _, own, until in model.values()
-                    )
-                for other, (_, own, until) in list(model.items()):
-                    own.discard(worker)
-                    if not own and until <= now_s:
-                        del model[other]
-            elif known is not None and worker in known[1]:
-                at, owners, _ = known
-                if what == "owe":
-                    memory.times[at + RecordWord.KEEP_UNTIL] = now_s + 15.0
-                    model[key] = (at, owners, now_s + 15.0)
-                else:
-                    tables[worker].detach(now_s, at)
-                    owners.discard(worker)
-                    if not owners and known[2] <= now_s:
-                        del model[key]
-            assert len({at for at, _, _ in model.values()}) == len(model)
+            getattr(both, what)(worker, key)
+            both.check()
 
 
 def test_a_record_that_is_used_again_is_as_new():
