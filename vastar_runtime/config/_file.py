@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 
+from vastar_runtime.config._credentials import CREDENTIALS
 from vastar_runtime.config._expect import outline, show, suggest
 from vastar_runtime.config._names import BadName, shown_name
 from vastar_runtime.config._problems import Problem
@@ -109,7 +110,9 @@ class _Reader:
         if isinstance(value, dict):
             yield from self.values(value, node, path)
         else:
-            self._refuse(path, f"{show(value)} is not a table", f"write [{dotted(path)}]")
+            # What somebody writes in place of a table of secrets may well be the secret.
+            shown = "it" if CREDENTIALS in path else show(value)
+            self._refuse(path, f"{shown} is not a table", f"write [{dotted(path)}]")
 
     def _refuse_unknown(self, name: str, table: Table, path: tuple[str, ...]) -> None:
         where = table.elsewhere.get(name)
