@@ -151,6 +151,7 @@ ROOMS = (
     Room(40, ("vastar_runtime.session",), "a connection is a nursery"),
     Room(44, ("vastar_runtime.policy_book",), "the policies of a configuration, for every call"),
     Room(45, ("vastar_runtime.assembly",), "all of it from a configuration; listens nowhere"),
+    Room(46, ("vastar_runtime.receiving",), "from a socket to a caller that is served"),
     Room(48, ("vastar_runtime.metrics_listener",), "shows scrapers what was counted"),
     Room(50, ("vastar_runtime.server",), "listens, drains, ends"),
     Room(60, ("vastar_runtime.cli", "vastar_runtime.__main__"), "words of a person to a server"),

@@ -10,30 +10,82 @@ from anyio.abc import ByteStream, SocketAttribute
 
 from vastar_client.config import RuntimeConfig, TcpAddress, UnixAddress
 from vastar_client.errors import RuntimeUnavailable
-from vastar_client.wire.enums import Disposition
+from vastar_client.wire import (
+    NEED_DATA,
+    Authenticate,
+    Connection,
+    Disposition,
+    HealthResponse,
+    Role,
+)
 
 __all__ = ["dial", "unavailable"]
 
 _MS_PER_S: Final = 1000
+_REFUSED: Final = "not allowed"
 
 
 async def dial(config: RuntimeConfig) -> ByteStream:
     """A connected stream to the runtime that `config` and the environment name now.
 
     Raises:
-        RuntimeUnavailable: nothing answers there, or not within `connect_timeout_ms`.
-        ValueError: VASTAR_TCP_PORT is no port.
+        RuntimeUnavailable: nothing answers there, or not within `connect_timeout_ms`, or it does
+            not take the token.
+        ValueError: VASTAR_TCP_PORT is no port, or the token file holds no token.
     """
     address = config.address()
     try:
         with anyio.fail_after(config.connect_timeout_ms / _MS_PER_S):
-            if isinstance(address, UnixAddress):
-                return _direct(await anyio.connect_unix(address.path))
-            return _direct(await anyio.connect_tcp(address.host, address.port))
+            stream = await _connect(address, config)
+            try:
+                await _authenticate(stream, config, address)
+            except BaseException:
+                await anyio.aclose_forcefully(stream)
+                raise
+            return stream
     except TimeoutError:
         raise unavailable(address, f"no answer within {config.connect_timeout_ms} ms") from None
     except OSError as error:
         raise unavailable(address, _reason(error)) from error
+
+
+async def _connect(address: UnixAddress | TcpAddress, config: RuntimeConfig) -> ByteStream:
+    if isinstance(address, UnixAddress):
+        return _direct(await anyio.connect_unix(address.path))
+    context = config.current_tls()
+    if context is None:
+        return _direct(await anyio.connect_tcp(address.host, address.port))
+    return await anyio.connect_tcp(
+        address.host,
+        address.port,
+        ssl_context=context,
+        tls_hostname=address.host,
+        tls_standard_compatible=False,
+    )
+
+
+async def _authenticate(
+    stream: ByteStream, config: RuntimeConfig, address: UnixAddress | TcpAddress
+) -> None:
+    """Show the token, where there is one, and read what the runtime says to it."""
+    token = config.current_token()
+    if token is None:
+        return
+    wire = Connection(Role.CLIENT)
+    await stream.send(b"".join(wire.send(Authenticate(token=token))))
+    while (answer := wire.next_event()) is NEED_DATA:
+        try:
+            wire.receive_data(await stream.receive())
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            raise unavailable(address, "it ended the connection when shown the token") from None
+    if not isinstance(answer, HealthResponse):
+        raise unavailable(address, "it knows no tokens")
+    message = answer.message or ""
+    if message.startswith(_REFUSED):
+        raise RuntimeUnavailable(
+            f"the Vastar runtime at {address} does not take the token: {message}",
+            disposition=Disposition.NOT_SENT,
+        )
 
 
 def _direct(stream: ByteStream) -> ByteStream:

@@ -8,8 +8,11 @@ program may set it after import.
 
 import os
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
-from typing import Final, Literal
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["DEFAULT_SOCKET_PATH", "RuntimeConfig", "TcpAddress", "UnixAddress"]
 
@@ -59,6 +62,12 @@ class RuntimeConfig:
             Cancel frames included, for the published runtime.
         connect_timeout_ms: longest time that one attempt to connect may take.
         use_environment: False ignores the VASTAR_ variables; a test's own runtime wants that.
+        token: shown to the runtime on each connection, where it asks who calls. Never printed.
+        token_file: its first line is the token, read for each connection; VASTAR_TOKEN_FILE wins
+            when set, and either loses to `token`.
+        tls_context: for TCP to a runtime that speaks TLS; a client certificate goes in it too.
+        tls_ca_file: in its place: TLS that trusts these authorities (PEM) alone;
+            VASTAR_TLS_CA_FILE wins when set.
 
     Raises:
         ValueError: a number is out of range or the payload format is unknown.
@@ -75,6 +84,10 @@ class RuntimeConfig:
     payload_format: Literal["native", "json"] = "native"
     connect_timeout_ms: int = 5000
     use_environment: bool = True
+    token: str | None = field(default=None, repr=False)
+    token_file: str | None = None
+    tls_context: "ssl.SSLContext | None" = field(default=None, repr=False)
+    tls_ca_file: str | None = None
 
     def __post_init__(self) -> None:
         check_timeout_ms("RuntimeConfig.timeout_ms", self.timeout_ms)
@@ -86,6 +99,49 @@ class RuntimeConfig:
                 "it must be 'native' or 'json'"
             )
 
+    def _environ(self, environ: Mapping[str, str] | None) -> Mapping[str, str]:
+        if not self.use_environment:
+            return {}
+        return os.environ if environ is None else environ
+
+    def current_token(self, environ: Mapping[str, str] | None = None) -> str | None:
+        """The token to show now, if any.
+
+        Raises:
+            ValueError: its file cannot be read or holds none; the message does not quote it.
+        """
+        if self.token is not None:
+            return self.token
+        path = self._environ(environ).get("VASTAR_TOKEN_FILE") or self.token_file
+        if path is None:
+            return None
+        try:
+            with open(path, encoding="ascii", errors="replace") as file:  # noqa: PTH123 - shown as given
+                token = file.readline().strip()
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+        if not token or not token.isascii():
+            raise ValueError(f"{path}: its first line is no token")
+        return token
+
+    def current_tls(self, environ: Mapping[str, str] | None = None) -> "ssl.SSLContext | None":
+        """What to speak TLS with over TCP; None is in the clear.
+
+        Raises:
+            ValueError: the file of authorities cannot be used.
+        """
+        if self.tls_context is not None:
+            return self.tls_context
+        path = self._environ(environ).get("VASTAR_TLS_CA_FILE") or self.tls_ca_file
+        if path is None:
+            return None
+        import ssl  # noqa: PLC0415 - 5 ms that most clients never need
+
+        try:
+            return ssl.create_default_context(cafile=path)
+        except OSError as error:
+            raise ValueError(f"{path}: holds no certificates ({error.strerror})") from None
+
     def address(self, environ: Mapping[str, str] | None = None) -> UnixAddress | TcpAddress:
         """Where to connect now, by the fields and the environment.
 
@@ -95,10 +151,7 @@ class RuntimeConfig:
         Raises:
             ValueError: VASTAR_TCP_PORT is no port.
         """
-        if not self.use_environment:
-            environ = {}
-        elif environ is None:
-            environ = os.environ
+        environ = self._environ(environ)
         if self.use_tcp or environ.get("VASTAR_USE_TCP", "").lower() == "true":
             host = environ.get("VASTAR_TCP_HOST") or self.tcp_host
             return TcpAddress(host, self._port(environ))

@@ -27,7 +27,7 @@ from vastar_runtime.credentials import (
     unusable_secrets,
 )
 from vastar_runtime.dispatch import Dispatcher
-from vastar_runtime.identity import Doors, Identity, caller_context, name_of
+from vastar_runtime.identity import Doors, Identity, caller_context
 from vastar_runtime.logs import get_logger
 from vastar_runtime.metrics import Meters, Scraper
 from vastar_runtime.pipeline import Connector, Machines, Pipeline, Surroundings, compose
@@ -116,9 +116,7 @@ class Runtime:
             wall_clock_s=lambda: clocks.wall_clock_ms() / 1000,
         )
         self._scraper = Scraper(self._meters, lambda: snapshot(self._around, self.state))
-        self._tokens = TokenFetcher(
-            self._transport, clocks.random_ratio, self._around.wall_clock_s
-        )
+        self._tokens = TokenFetcher(self._transport, clocks.random_ratio, self._around.wall_clock_s)
         self._upstreams = CredentialedUpstreams(
             compose(self._around), CredentialBook(config, os.environ, self._tokens)
         )
@@ -146,7 +144,8 @@ class Runtime:
             idle_timeout_s=config.server.idle_connection_timeout_s,
         )
         self._identity = Identity(config)
-        self._doors = Doors.of(config.server)
+        self.doors = Doors.of(config.server)
+        self.caller_tls = caller_context(config.tcp)
 
     # --- what the control connector tells and does -------------------------------------------
 
@@ -221,7 +220,8 @@ class Runtime:
         if self.config.log != new.log:
             logs.reconfigure(new.log.level, new.log.format)
         self._identity.configure(new)
-        self._doors.configure(new.server)
+        self.doors.configure(new.server)
+        self.caller_tls = caller_context(new.tcp)
         self.config = taken_up(self.config, new)
         _log.info(
             "configuration reloaded",
@@ -259,7 +259,6 @@ class Runtime:
         uid: int | None = None,
         pid: int | None = None,
         caller: Caller | None = None,
-        address: str | None = None,
     ) -> None:
         """Serve one caller until it is gone. Raises nothing but cancellation.
 
@@ -268,14 +267,9 @@ class Runtime:
             uid: the user at the other end, where the kernel tells.
             pid: the process, likewise.
             caller: all of that, and more; but for the number of the connection.
-            address: of the other end, over TCP.
         """
         self._connection_ids += 1
         caller = attrs.evolve(caller or Caller(0, uid, pid), connection_id=self._connection_ids)
-        who = name_of(caller.uid, address)
-        if not self._doors.enter(who):
-            channel.abort()
-            return
         session = Session(
             channel,
             caller,
@@ -291,7 +285,6 @@ class Runtime:
             _log.exception("internal error", connection=caller.connection_id)
         finally:
             self._sessions.discard(session)
-            self._doors.leave(who)
 
     async def drain(self, drain_s: float, stream_drain_s: float | None = None) -> bool:
         """Take no new calls and wait for those in flight.

@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum, auto
 from functools import partial
@@ -20,7 +20,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from vastar_runtime import logs
+from vastar_runtime import audit, logs
 from vastar_runtime._version import __version__
 from vastar_runtime.assembly import Runtime, refuse_unusable
 from vastar_runtime.config import ConfigError, RuntimeConfig, parse_tcp_address
@@ -30,12 +30,12 @@ from vastar_runtime.listeners import (
     inherited,
     is_readable,
     open_listeners,
-    peer_credentials,
 )
 from vastar_runtime.logs import get_logger
 from vastar_runtime.notify import notify
 from vastar_runtime.pipeline.making import SharedMaker
-from vastar_runtime.transport import SocketChannel
+from vastar_runtime.receiving import receive
+from vastar_runtime.runtime_files import RuntimeFileError
 from vastar_runtime.workers.counts import POLL_S, Counts, Turn
 from vastar_runtime.workers.link import Link, receive_begin, refuse
 from vastar_runtime.workers.place import NO_DESCRIPTOR, WorkerPlace
@@ -73,6 +73,7 @@ def run(config: RuntimeConfig, load: Callable[[], RuntimeConfig] | None = None) 
         ConfigError: a certificate file or a proxy cannot be used.
     """
     refuse_unusable(config, os.environ)
+    audit.configure(config.audit.path)
     listeners = open_listeners(config.server)
     metrics: Listener | None = None
     _settle_garbage_collector()
@@ -106,7 +107,8 @@ def run_worker(place: WorkerPlace) -> Ending:
     logs.configure(config.log.level, config.log.format)
     try:
         refuse_unusable(config, os.environ)
-    except ConfigError as error:
+        audit.configure(config.audit.path)
+    except (ConfigError, RuntimeFileError) as error:
         refuse(control, str(error))
         raise
     # Only workers share anything.
@@ -356,7 +358,11 @@ async def _accept(
             _log.error("cannot accept connections for now", reason=error.strerror)
             await trio.sleep(_ACCEPT_PAUSE_S)
             continue
-        _start_session(sock, runtime, nursery, None if link is None else link.turn)
+        if link is None:
+            nursery.start_soon(receive, runtime, sock)
+        else:
+            link.turn.taken()
+            nursery.start_soon(_receive_counted, runtime, sock, link.turn)
 
 
 async def _await_turn(listening: socket.socket, turn: Turn) -> None:
@@ -369,27 +375,8 @@ async def _await_turn(listening: socket.socket, turn: Turn) -> None:
             await trio.lowlevel.wait_readable(listening)
 
 
-def _start_session(
-    sock: socket.socket, runtime: Runtime, nursery: trio.Nursery, turn: Turn | None
-) -> None:
+async def _receive_counted(runtime: Runtime, sock: socket.socket, turn: Turn) -> None:
     try:
-        who = peer_credentials(sock)
-        channel = SocketChannel(sock)
-    except OSError as error:  # the caller is gone again
-        _log.debug("a connection was gone when it was accepted", errno=error.errno)
-        sock.close()
-        return
-    serve = partial(runtime.serve, channel)
-    if who is not None:
-        serve = partial(serve, uid=who.uid, pid=who.pid)
-    if turn is not None:
-        turn.taken()
-        serve = partial(_serve_counted, serve, turn)
-    nursery.start_soon(serve)
-
-
-async def _serve_counted(serve: Callable[[], Awaitable[None]], turn: Turn) -> None:
-    try:
-        await serve()
+        await receive(runtime, sock)
     finally:
         turn.left()

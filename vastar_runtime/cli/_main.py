@@ -192,11 +192,17 @@ def _add_place(command: argparse.ArgumentParser, *, serving: bool) -> None:
         action="append",
         type=_address,
         help=(
-            "listen on TCP too (loopback only; may be repeated)"
+            "listen on TCP too (may be repeated; loopback only without --tcp-allow-remote)"
             if serving
             else "the TCP address of the runtime, when it is not asked through its socket"
         ),
     )
+    if serving:
+        command.add_argument(
+            "--tcp-allow-remote",
+            action="store_true",
+            help="let --tcp listen beyond loopback; needs a TLS certificate and tokens configured",
+        )
     command.add_argument("--config", metavar="FILE", help="configuration file (TOML)")
 
 

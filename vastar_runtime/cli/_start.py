@@ -87,6 +87,8 @@ def _serve_arguments(options: argparse.Namespace) -> Iterator[str]:
             yield f"--{name.replace('_', '-')}={value}"
     for address in options.tcp or ():
         yield f"--tcp={address}"
+    if options.tcp_allow_remote:
+        yield "--tcp-allow-remote"
 
 
 def _spawn(arguments: list[str], log: int) -> subprocess.Popen[bytes]:

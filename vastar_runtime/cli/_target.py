@@ -44,6 +44,8 @@ def load_from_options(options: argparse.Namespace) -> LoadedConfig:
         flags.append(Setting("server.use_tcp", value=False, source="--socket"))
     if getattr(options, "tcp", None):
         flags.append(Setting("server.tcp_also", tuple(options.tcp), "--tcp"))
+    if getattr(options, "tcp_allow_remote", False):
+        flags.append(Setting("tcp.allow_remote", value=True, source="--tcp-allow-remote"))
     return load_config(file=options.config, flags=flags)
 
 

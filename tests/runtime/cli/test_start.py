@@ -44,6 +44,7 @@ def test_what_it_was_told_it_tells_serve() -> None:
     options = argparse.Namespace(
         socket="/s", config="c", log_level="info", log_format="json", drain_s="3", tcp=["1", "2"],
         workers="4", metrics_listen="9464", log_file="not for serve", timeout_s=3.0,
+        tcp_allow_remote=True,
     )  # fmt: skip
     assert list(_serve_arguments(options)) == [
         "--socket=/s",
@@ -55,6 +56,7 @@ def test_what_it_was_told_it_tells_serve() -> None:
         "--metrics-listen=9464",
         "--tcp=1",
         "--tcp=2",
+        "--tcp-allow-remote",
     ]
 
 
