@@ -31,15 +31,16 @@ from vastar_runtime.identity import Doors, Identity, caller_context
 from vastar_runtime.logs import get_logger
 from vastar_runtime.metrics import Meters, Scraper
 from vastar_runtime.pipeline import Connector, Machines, Pipeline, Surroundings, compose
+from vastar_runtime.pipeline.guarding import EgressGuard
 from vastar_runtime.pipeline.inspecting import describe, snapshot
 from vastar_runtime.pipeline.making import OWN, SharedMaker
-from vastar_runtime.policy_book import PolicyBook
+from vastar_runtime.pipeline.policies import Gates
+from vastar_runtime.policy_book import PolicyBook, egress_changed
 from vastar_runtime.runtime_files import RuntimeFileError
 from vastar_runtime.runtime_state import RuntimeState
 from vastar_runtime.session import Session, SessionLimits
 from vastar_runtime.transport import (
     Channel,
-    HttpTransport,
     Network,
     ProxySettings,
     TlsSettings,
@@ -106,10 +107,15 @@ class Runtime:
         self._sharing = sharing
         self._sessions: set[Session] = set()
         self._connection_ids = 0
-        self._transport = HttpTransport(transport_settings(config), network)
+        machines, gates = Machines(PolicyBook(config), sharing or OWN), Gates()
+        guard, self._transport = EgressGuard.before(
+            transport_settings(config), network, machines, gates
+        )
         self._meters = Meters(("http", "vastar", *DATABASE_NAMES))
         self._around = Surroundings(
-            machines=Machines(PolicyBook(config), sharing or OWN),
+            machines=machines,
+            gates=gates,
+            guard=guard,
             transport=self._transport,
             meters=self._meters,
             random_ratio=clocks.random_ratio,
@@ -208,6 +214,8 @@ class Runtime:
         credentials = CredentialBook(new, os.environ, self._tokens, self._upstreams.book)
         machines = self._around.machines
         machines.reconfigure(book, now_s)
+        if egress_changed(self.config, new):
+            self._transport.renew()
         self._around.wake(
             machines.admission.change(
                 now_s, book.of().admission, lambda key: book.of(*key).admission

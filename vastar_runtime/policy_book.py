@@ -24,6 +24,7 @@ from vastar_runtime.config import (
     RetryQuotaConfig,
     RuntimeConfig,
     TokenLimitConfig,
+    compare,
     merge,
     written_for,
 )
@@ -44,7 +45,7 @@ from vastar_runtime.policy.retry_quota import QuotaSettings
 from vastar_runtime.policy.token_limit import TokenLimitSettings
 from vastar_runtime.policy.verdicts import Scope
 
-__all__ = ["MAX_COMBINATIONS", "PolicyBook", "has_strangers"]
+__all__ = ["MAX_COMBINATIONS", "PolicyBook", "egress_changed", "has_strangers"]
 
 MAX_COMBINATIONS: Final = 16_384
 """Of written places that are kept merged: about 8 MB. Beyond it all are forgotten and made again
@@ -130,6 +131,12 @@ class _Share(Protocol):
 def has_strangers(config: RuntimeConfig) -> bool:
     """Whether others than the runtime's own user may call: somebody is said to use a tenant."""
     return any(tenant.has_identity for tenant in config.tenants.values())
+
+
+def egress_changed(old: RuntimeConfig, new: RuntimeConfig) -> bool:
+    """Whether calls may go elsewhere than before, so that what is open may lead too far."""
+    keys = compare(old, new).applied
+    return has_strangers(old) != has_strangers(new) or any(".egress." in key for key in keys)
 
 
 def _policies(config: PoliciesConfig, share: _Share, *, has_strangers: bool) -> CallPolicies:

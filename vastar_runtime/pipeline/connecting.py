@@ -8,6 +8,7 @@ of its own for that, which stands still while the caller's own body is waited fo
 import trio
 
 from vastar_runtime.pipeline.attempt import FIRST_ERROR, Attempt, Ended, Layer
+from vastar_runtime.pipeline.guarding import Forbidden
 from vastar_runtime.pipeline.surroundings import Surroundings
 from vastar_runtime.policy import retry_after
 from vastar_runtime.policy.classify import Fault
@@ -93,6 +94,7 @@ class TransportLayer:
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._transport = surroundings.transport
+        self._guard = surroundings.guard
         self._wall_clock_s = surroundings.wall_clock_s
 
     async def __call__(self, attempt: Attempt) -> Ended:
@@ -102,6 +104,9 @@ class TransportLayer:
         try:
             response = await self._transport.exchange(place, hop.request, attempt.progress)
         except TransportError as error:
+            if isinstance(error.__cause__, Forbidden):
+                self._guard.tell(hop.call, error.__cause__)
+                return Ended.by_refusal(error.__cause__.refused)
             return Ended.with_error(hop, error)
         asked_s = None
         if response.status >= FIRST_ERROR:

@@ -8,6 +8,7 @@ import trio
 
 from vastar_runtime.calls import Call
 from vastar_runtime.metrics import Meters
+from vastar_runtime.pipeline.guarding import EgressGuard
 from vastar_runtime.pipeline.machines import Machines
 from vastar_runtime.pipeline.policies import Gates
 from vastar_runtime.policy.admission import Queued
@@ -23,6 +24,7 @@ class Surroundings:
     Attributes:
         random_ratio: uniform over [0, 1).
         wall_clock_s: seconds since the Unix epoch, for the dates in answers.
+        guard: of where calls may go.
         queued: the tasks of those in line for a place.
     """
 
@@ -32,7 +34,12 @@ class Surroundings:
     random_ratio: Callable[[], float]
     wall_clock_s: Callable[[], float]
     gates: Gates = attrs.field(factory=Gates)
+    guard: EgressGuard = attrs.field()
     queued: dict[Queued, trio.lowlevel.Task] = attrs.field(factory=dict)
+
+    @guard.default
+    def _names_only(self) -> EgressGuard:
+        return EgressGuard(self.machines, self.gates, lambda _: False)
 
     def wake(self, woken: Iterable[Queued]) -> None:
         """Let those go on who were let through; their places are theirs already."""

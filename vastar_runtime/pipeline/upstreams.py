@@ -18,6 +18,7 @@ from vastar_runtime.pipeline.admitting import leave
 from vastar_runtime.pipeline.attempt import Attempt, Holdings, Hop, Layer
 from vastar_runtime.pipeline.breaking import report_shown
 from vastar_runtime.pipeline.connecting import AttemptTimeoutLayer
+from vastar_runtime.pipeline.guarding import POLICY
 from vastar_runtime.pipeline.policies import CallPolicies
 from vastar_runtime.pipeline.surroundings import Surroundings
 from vastar_runtime.policy.classify import AttemptResult
@@ -30,6 +31,7 @@ from vastar_runtime.transport.response import UpstreamResponse
 __all__ = ["Lease", "Upstreams"]
 
 _KINDS: Final = {
+    POLICY: FailureKind.INVALID_REQUEST,
     "bulkhead": FailureKind.OVERLOADED,
     "queue": FailureKind.OVERLOADED,
     "circuit_breaker": FailureKind.CIRCUIT_OPEN,
@@ -114,8 +116,15 @@ class Lease:
         """
         call, around = self._call, self._around
         self._settle_tokens()  # of a redirect, whose answer has ended: it holds nothing any more
+        asked, origin = call.request, str(request.origin)
+        call.origin = origin
+        key = Key(asked.tenant_id, asked.workspace_id or "", origin)
+        policies = around.machines.book.of(*key)
+        refused = around.guard.refuses(call, policies.egress, request.origin)
+        if refused is not None:
+            return self._refusal(refused)
         now_s = trio.current_time()
-        hop = self._hop(request, now_s)
+        hop = self._hop(request, key, policies, now_s)
         hop.begin_use()
         ended = None
         try:
@@ -128,8 +137,7 @@ class Lease:
         if ended.result is not None:
             _tell_when(hop, ended.at_s, ended.result)
         if ended.refused is not None:
-            around.meters.refused(ended.refused.policy, ended.refused.scope.value)
-            return _refusal(call, ended.refused)
+            return self._refusal(ended.refused)
         if ended.error is not None:
             raise ended.error
         assert ended.response is not None, "an attempt ends with a response, an error or a refusal"
@@ -156,16 +164,18 @@ class Lease:
         if tokens is not None:
             tokens.settle(trio.current_time())
 
-    def _hop(self, request: UpstreamRequest, now_s: float) -> Hop:
-        call, machines = self._call, self._around.machines
-        tenant, workspace = call.request.tenant_id, call.request.workspace_id or ""
-        origin = call.origin = str(request.origin)
-        key = Key(tenant, workspace, origin)
+    def _refusal(self, refused: Refused) -> Failure:
+        self._around.meters.refused(refused.policy, refused.scope.value)
+        return _refusal(self._call, refused)
+
+    def _hop(self, request: UpstreamRequest, key: Key, policies: CallPolicies, now_s: float) -> Hop:
+        machines = self._around.machines
+        tenant, _, origin = key
         return Hop(
-            call,
+            self._call,
             request,
             key,
-            machines.book.of(tenant, workspace, origin),
+            policies,
             self._holdings,
             machines.origins.get(origin, now_s),
             machines.tenants_at_origins.get((tenant, origin), now_s),

@@ -29,7 +29,7 @@ from vastar_runtime.transport.messages import (
     UpstreamRequest,
     rewind,
 )
-from vastar_runtime.transport.network import Address, Network, SystemNetwork
+from vastar_runtime.transport.network import Address, Network, SystemNetwork, is_own_address
 from vastar_runtime.transport.progress import Phase, Progress
 from vastar_runtime.transport.response import UpstreamResponse
 from vastar_runtime.transport.settings import (
@@ -72,5 +72,6 @@ __all__ = [
     "TransportSettings",
     "UpstreamRequest",
     "UpstreamResponse",
+    "is_own_address",
     "rewind",
 ]

@@ -7,6 +7,7 @@ not the upstream's fault. Between them the caller holds the `Place`, and gives b
 use; every way out of `exchange` but the response gives it back, and the response does it later.
 """
 
+import math
 import os
 from collections.abc import Mapping
 from typing import cast
@@ -14,7 +15,7 @@ from typing import cast
 import msgspec
 import trio
 
-from vastar_runtime.transport.dialing import AddressCheck, Dialer, Scope
+from vastar_runtime.transport.dialing import AddressCheck, Dialer, ProxyAddressCheck, Scope
 from vastar_runtime.transport.errors import FaultKind, LocalFault, TransportError
 from vastar_runtime.transport.http1 import Http1Connection
 from vastar_runtime.transport.messages import Origin, UpstreamRequest, rewind
@@ -74,7 +75,7 @@ class HttpTransport:
     Args:
         settings: limits and times.
         network: where to connect; the host's own when absent.
-        check_address: see `Dialer`.
+        check_address, check_proxy_address: see `Dialer`.
         environ: where proxies are looked up; `os.environ` when absent.
 
     Raises:
@@ -87,6 +88,7 @@ class HttpTransport:
         network: Network | None = None,
         *,
         check_address: AddressCheck | None = None,
+        check_proxy_address: ProxyAddressCheck | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self._settings = settings = settings or TransportSettings()
@@ -95,7 +97,7 @@ class HttpTransport:
             lookup_threads=settings.lookup_threads,
             lookup_threads_per_tenant=settings.lookup_threads_per_tenant,
         )
-        self._dialer = Dialer(settings, self._network, check_address)
+        self._dialer = Dialer(settings, self._network, check_address, check_proxy_address)
         self._default_route = RouteSettings(tls=settings.tls, proxy=settings.proxy)
         self._proxies = {settings.proxy: ProxyTable(settings.proxy, self._environ)}
         self._pool: Pool[Http1Connection] = Pool(
@@ -104,6 +106,14 @@ class HttpTransport:
         self._busy: set[Slot[Http1Connection]] = set()
         self._idle_appeared = trio.Event()
         self._closed = False
+        self._renewed_at_s = -math.inf
+
+    def renew(self) -> None:
+        """Open new connections from now on: the rules for where they may lead have changed.
+
+        Calls under way keep theirs, which then close.
+        """
+        self._renewed_at_s = trio.current_time()
 
     async def request(
         self,
@@ -231,12 +241,18 @@ class HttpTransport:
         now_s = trio.current_time()
         if (
             now_s - slot.idle_since_s >= self._settings.idle_timeout_s
-            or now_s - connection.created_at_s >= self._settings.max_age_s
+            or self._is_old(connection, now_s)
             # Something to read where nothing was asked: the end, or bytes of no request.
             or connection.channel.is_readable()
         ):
             return None
         return connection
+
+    def _is_old(self, connection: Http1Connection, now_s: float) -> bool:
+        created_at_s = connection.created_at_s
+        return (
+            now_s - created_at_s >= self._settings.max_age_s or created_at_s <= self._renewed_at_s
+        )
 
     async def _open(
         self,
@@ -251,12 +267,13 @@ class HttpTransport:
         if route is None:
             route = self._default_route
         proxy = self._proxy_table(route).find(origin)
+        began_s = trio.current_time()  # by the rules of this moment
         line = await self._dialer.dial(scope, origin, proxy, route.tls, progress)
         slot.connection = connection = Http1Connection(
             line.channel,
             origin,
             head_limit_bytes=self._settings.head_limit_bytes,
-            now_s=trio.current_time(),
+            now_s=began_s,
             target_prefix=line.target_prefix,
             extra_headers=line.extra_headers,
         )
@@ -274,11 +291,7 @@ class HttpTransport:
         self._busy.discard(slot)
         connection = slot.connection
         now_s = trio.current_time()
-        if (
-            connection is None
-            or not connection.reusable
-            or now_s - connection.created_at_s >= self._settings.max_age_s
-        ):
+        if connection is None or not connection.reusable or self._is_old(connection, now_s):
             self._pool.discard(slot)
             return
         self._put_back(slot, now_s)

@@ -6,6 +6,7 @@ call's `Progress`; every foreign exception becomes a `TransportError` here.
 
 import ssl
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import attrs
 import trio
@@ -19,14 +20,14 @@ from vastar_runtime.transport.errors import (
     reason,
 )
 from vastar_runtime.transport.messages import Headers, Origin
-from vastar_runtime.transport.network import Address, Network
+from vastar_runtime.transport.network import Address, Network, is_numeric
 from vastar_runtime.transport.progress import Phase, Progress
 from vastar_runtime.transport.proxy import Proxy
 from vastar_runtime.transport.settings import TlsSettings, TransportSettings
 from vastar_runtime.transport.tls import TlsContexts, start_tls
 from vastar_runtime.transport.tunnel import ProxyFailure, open_tunnel
 
-__all__ = ["AddressCheck", "Dialer", "Line", "Scope"]
+__all__ = ["AddressCheck", "Dialer", "Line", "ProxyAddressCheck", "Scope"]
 
 Scope = tuple[str, str]
 """(tenant, workspace) on whose behalf a call is made."""
@@ -34,8 +35,12 @@ Scope = tuple[str, str]
 AddressCheck = Callable[[Scope, Origin, str], None]
 """Called with each numeric address that is about to be connected to; raises to forbid it.
 
-Whatever it raises forbids. The words of a `LocalFault` reach the caller, of others only the type.
+Whatever it raises forbids. A `LocalFault` is the cause of the `TransportError`, and its words reach
+the caller; of others only the type.
 """
+
+ProxyAddressCheck = Callable[[Scope, str], None]
+"""The same of an address that a proxy listens on."""
 
 
 @attrs.frozen
@@ -59,15 +64,22 @@ class Dialer:
         settings: the time limit and the stagger of happy eyeballs.
         network: lookups and connections.
         check_address: asked before each connection to an upstream's own address; the call fails
-            when no other address is left. Not asked about proxies.
+            when no other address is left. Behind a proxy that looks names up itself it is asked of
+            origins that are addresses.
+        check_proxy_address: asked before each connection to a proxy.
     """
 
     def __init__(
-        self, settings: TransportSettings, network: Network, check_address: AddressCheck | None
+        self,
+        settings: TransportSettings,
+        network: Network,
+        check_address: AddressCheck | None,
+        check_proxy_address: ProxyAddressCheck | None = None,
     ) -> None:
         self._settings = settings
         self._network = network
         self._check_address = check_address
+        self._check_proxy_address = check_proxy_address
         self._contexts = TlsContexts()
 
     async def dial(
@@ -127,20 +139,8 @@ class Dialer:
         started_s = trio.current_time()
         found = await self._network.resolve(origin.host, origin.port, tenant=scope[0])
         progress.dns_us = _since_us(started_s)
-        if self._check_address is None:
-            return _interleaved(found)
-        allowed: list[Address] = []
-        refusal: Exception | None = None
-        for address in found:
-            try:
-                self._check_address(scope, origin, address.ip)
-            except Exception as error:  # noqa: BLE001 - the check's own: whatever it is forbids
-                refusal = error
-            else:
-                allowed.append(address)
-        if refusal is not None and not allowed:
-            raise LocalFault(reason(refusal)) from refusal
-        return _interleaved(allowed)
+        check = self._check_address
+        return _passed(found, None if check is None else partial(check, scope, origin))
 
     async def _through(
         self, scope: Scope, origin: Origin, proxy: Proxy, tls: TlsSettings, progress: Progress
@@ -152,8 +152,13 @@ class Dialer:
             progress.phase = Phase.DNS
             host = (await self._addresses(scope, origin, progress))[0].ip
             progress.phase = Phase.PROXY
+        elif self._check_address is not None and is_numeric(host):
+            literal = Address(0, (host, origin.port))
+            _passed([literal], partial(self._check_address, scope, origin))
         found = await self._network.resolve(proxy.host, proxy.port, tenant=scope[0])
-        channel = await self._connect_any(_interleaved(found))
+        check = self._check_proxy_address
+        addresses = _passed(found, None if check is None else partial(check, scope))
+        channel = await self._connect_any(addresses)
         try:
             if proxy.scheme == "https":
                 channel = await start_tls(channel, self._context(tls), proxy.host)
@@ -237,6 +242,30 @@ class _Race:
             race.cancel()
         else:
             channel.abort()
+
+
+def _passed(found: Sequence[Address], check: Callable[[str], None] | None) -> list[Address]:
+    """Those that `check` has nothing against, best first.
+
+    Raises:
+        LocalFault: there are none.
+    """
+    if check is None:
+        return _interleaved(found)
+    allowed: list[Address] = []
+    refusal: Exception | None = None
+    for address in found:
+        try:
+            check(address.ip)
+        except Exception as error:  # noqa: BLE001 - the check's own: whatever it is forbids
+            refusal = error
+        else:
+            allowed.append(address)
+    if refusal is not None and not allowed:
+        if isinstance(refusal, LocalFault):
+            raise refusal
+        raise LocalFault(reason(refusal)) from refusal
+    return _interleaved(allowed)
 
 
 def _interleaved(addresses: Sequence[Address]) -> list[Address]:

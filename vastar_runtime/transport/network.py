@@ -17,7 +17,9 @@ import trio
 
 from vastar_runtime.transport.channel import Channel, SocketChannel
 
-__all__ = ["Address", "Network", "SystemNetwork"]
+__all__ = ["Address", "Network", "SystemNetwork", "is_numeric", "is_own_address"]
+
+_DISCARD_PORT = 9
 
 
 class Address(NamedTuple):
@@ -134,6 +136,29 @@ class _TenantLimiter:
         if not self._own.borrowed_tokens:
             # Callers name tenants as they like: keep nothing for those that are not looking up.
             self._tenants.pop(self._tenant, None)
+
+
+def is_numeric(host: str) -> bool:
+    """Whether a host is an address, and not a name."""
+    return _numeric_family(host) is not None
+
+
+def is_own_address(ip: str) -> bool:
+    """Whether a numeric address is one of this host's.
+
+    The kernel is asked for the way there: from such an address it is the address itself. Nothing is
+    sent.
+    """
+    family = _numeric_family(ip)
+    if family is None:
+        return False
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect((ip, _DISCARD_PORT))
+        except OSError:
+            return False  # there is no way there
+        source = str(sock.getsockname()[0]).partition("%")[0]
+    return socket.inet_pton(family, source) == socket.inet_pton(family, ip)
 
 
 def _numeric_family(host: str) -> int | None:
