@@ -39,10 +39,10 @@ def _tenants_share_connections(bucket: Any) -> Any:
 
 
 def _answers_come_twice(put: Any) -> Any:
-    async def patched(self: Outbox, message: Any) -> None:
-        await put(self, message)
+    async def patched(self: Outbox, message: Any, **how: Any) -> None:
+        await put(self, message, **how)
         if message.request_id % 7 == 0:
-            await put(self, message)
+            await put(self, message, **how)
 
     return patched
 
