@@ -109,7 +109,7 @@ class CredentialBook:
                 try:
                     texts[name] = SecretText(split_references(text), files, environ)
                 except UnusableSecret as error:
-                    problems.append(_problem(path, name, "environment", error))
+                    problems.append(_problem(path, written, name, "environment", error))
                 except KeyError:
                     continue  # of a file that is a problem already
             if len(texts) == len(_all_texts(written)):
@@ -169,7 +169,7 @@ def unusable_secrets(config: RuntimeConfig, environ: Mapping[str, str]) -> list[
             try:
                 SecretText(split_references(text), files, environ)
             except UnusableSecret as error:
-                problems.append(_problem(path, name, "environment", error))
+                problems.append(_problem(path, written, name, "environment", error))
             except KeyError:
                 continue
     return problems
@@ -197,12 +197,17 @@ def _open_files(config: RuntimeConfig) -> tuple[dict[str, SecretFile], list[Prob
                 try:
                     files[part.name] = SecretFile(part.name)
                 except UnusableSecret as error:
-                    problems[part.name] = _problem(path, name, part.name, error)
+                    problems[part.name] = _problem(path, written, name, part.name, error)
     return files, list(problems.values())
 
 
-def _problem(path: _Path, name: str, source: str, error: UnusableSecret) -> Problem:
-    key = tuple(name.split(".")) if name == _CLIENT_SECRET else (name,)
+def _problem(
+    path: _Path, written: CredentialConfig, name: str, source: str, error: UnusableSecret
+) -> Problem:
+    if name == _CLIENT_SECRET:
+        key = tuple(name.split("."))
+    else:
+        key = ("headers", name) if name in written.headers else ("value",)
     return Problem(source, dotted((*path, *key)), error.wrong, error.right)
 
 

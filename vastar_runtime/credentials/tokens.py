@@ -113,10 +113,8 @@ class TokenSource:
             if self._answered is None:
                 return Failure(FailureKind.DRAINING, f"{call.origin}: the runtime is going away")
             call.waiting_for = _WAITING
-            try:
-                await self._answered.wait()
-            finally:
-                call.waiting_for = ""
+            await self._answered.wait()
+            call.waiting_for = ""
 
     def rejected(self, token: str) -> None:
         """The upstream does not accept `token`."""

@@ -1,4 +1,4 @@
-"""The client credentials grant: what is asked (RFC 6749, 4.4.2), and what answers mean (5.1, 5.2)."""
+"""The client credentials grant: what is asked, and what answers mean (RFC 6749, 4.4, 5)."""
 
 from base64 import b64decode
 from urllib.parse import parse_qs
@@ -19,6 +19,7 @@ from vastar_runtime.outcomes import FailureKind
 from vastar_runtime.transport.messages import Origin, UpstreamRequest
 
 ORIGIN = Origin("https", "auth.test", 443)
+PERMANENT = "UPSTREAM_PERMANENT"
 
 
 def asked(**keys: object) -> UpstreamRequest:
@@ -107,12 +108,12 @@ def test_another_type_of_token_is_not_sent_as_bearer():
 @pytest.mark.parametrize(
     ("status", "body", "kind", "words"),
     [
-        (400, b'{"error":"invalid_scope"}', "UPSTREAM_PERMANENT", "it answered 400 (invalid_scope)"),
-        (401, b'{"error":"invalid_client"}', "UPSTREAM_PERMANENT", "it answered 401 (invalid_client)"),
-        (401, b'{"error":"planted"}', "UPSTREAM_PERMANENT", "it answered 401"),
-        (403, b"planted", "UPSTREAM_PERMANENT", "it answered 403"),
-        (404, b"\xff", "UPSTREAM_PERMANENT", "it answered 404"),
-        (302, b"", "UPSTREAM_PERMANENT", "it answered 302; redirects are not followed"),
+        (400, b'{"error":"invalid_scope"}', PERMANENT, "it answered 400 (invalid_scope)"),
+        (401, b'{"error":"invalid_client"}', PERMANENT, "it answered 401 (invalid_client)"),
+        (401, b'{"error":"planted"}', PERMANENT, "it answered 401"),
+        (403, b"planted", PERMANENT, "it answered 403"),
+        (404, b"\xff", PERMANENT, "it answered 404"),
+        (302, b"", PERMANENT, "it answered 302; redirects are not followed"),
         (408, b"", "UPSTREAM", "it answered 408"),
         (429, b"{}", "RATE_LIMITED", "it answered 429"),
         (500, b'{"error":"server_error"}', "UPSTREAM", "it answered 500 (server_error)"),

@@ -1,4 +1,4 @@
-"""Secrets from files and variables: read anew when they change, kept when they vanish, not shown."""
+"""Secrets from files and variables: read anew when they change, kept when they vanish."""
 
 import os
 from collections.abc import Iterator
