@@ -163,6 +163,7 @@ class Session:
                     event = self._connection.next_event()
                     if event is NEED_DATA:
                         await self._patience.receive(self._channel, self._connection, self._is_busy)
+                        events_in_a_row = 0  # it waited, or it received much: a turn for others
                         continue
                     self._patience.frame_began_s = None
                     if event is END_OF_STREAM:
