@@ -179,7 +179,7 @@ class Runtime:
 
     def policies(self) -> dict[str, Any]:
         """What the policies are and hold."""
-        return describe(self._around)
+        return describe(self._around) | {"tenants": self._dispatcher.usage.rows()}
 
     async def metrics(self) -> bytes:
         """The text for Prometheus."""

@@ -74,6 +74,7 @@ class Call:
         backoff_us: time spent between attempts.
         refused_by: `policy:scope` of the last of our own policies that refused it something.
         retry_after_ms: when that, or the upstream, said to come back; 0 is unknown.
+        llm_tokens: what answers said they cost, where that was read.
     """
 
     request: ExecuteRequest
@@ -94,6 +95,7 @@ class Call:
     backoff_us: int = 0
     refused_by: str | None = None
     retry_after_ms: int = 0
+    llm_tokens: int = 0
     stream: AnswerStream | None = None
     upload: Upload | None = None
     head_timeout_s: float | None = None

@@ -161,6 +161,9 @@ def _parser() -> argparse.ArgumentParser:
     status = add("status", _later("_status", "status"), "say whether and how a runtime is running")
     status.add_argument("--json", action="store_true", help="as one line of JSON")
     status.add_argument("--verbose", action="store_true", help="also layers, policies and limits")
+    status.add_argument(
+        "--tenants", action="store_true", help="only what tenants have used, and what is left"
+    )
     status.add_argument("--metrics", action="store_true", help="only the metrics, for Prometheus")
     add(
         "reload",

@@ -37,6 +37,8 @@ def status(options: argparse.Namespace) -> ExitCode:
     """
     address = target_of(options)
     details = {name: True for name in ("metrics", "verbose") if getattr(options, name)}
+    if options.tenants:
+        details["verbose"] = True
     try:
         found = _ask(address, details)
     except NotRunningError as error:
@@ -53,6 +55,8 @@ def status(options: argparse.Namespace) -> ExitCode:
         print(msgspec.json.encode({"running": True, **found}).decode())
     elif options.metrics:
         print(_metrics_of(found, address), end="")
+    elif options.tenants:
+        print("\n".join(_tenants(found)))
     else:
         print("\n".join(describe(found, str(address), verbose=options.verbose)))
     return ExitCode.OK
@@ -138,6 +142,16 @@ def _details(found: Mapping[str, Any]) -> Iterator[str]:
     if found.get("limits"):
         yield "limits:"
         yield from _rows(found["limits"])
+
+
+def _tenants(found: Mapping[str, Any]) -> Iterator[str]:
+    """What tenants and workspaces have used since the start, and what is left of their limits."""
+    yield f"used since the start:{'' if found.get('tenants') else ' nothing'}"
+    yield from _rows(found.get("tenants", ()))
+    limits = [row for row in found.get("limits", ()) if row.get("scope") != "origin"]
+    if limits:
+        yield "left of limits:"
+        yield from _rows(limits)
 
 
 def _worker(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -128,7 +128,9 @@ class _Charges:
             return
         response = None if ended is None else ended.response
         is_events = response is not None and is_event_stream(response.headers)
-        hold = TokenHold(self._llm, self._tokens, is_event_stream=is_events)
+        hold = TokenHold(
+            self._llm, self._tokens, is_event_stream=is_events, call=self._attempt.hop.call
+        )
         if response is not None and response.status < FIRST_ERROR:
             holdings = self._attempt.hop.holdings
             if holdings.tokens is None:
