@@ -9,7 +9,7 @@ import pytest
 from tests.support.metrics_text import Scraped
 from tests.support.snippets import fences
 from vastar_runtime.cli._main import _parser
-from vastar_runtime.config import PoliciesConfig, load_config
+from vastar_runtime.config import EgressConfig, PoliciesConfig, load_config
 from vastar_runtime.config._changes import _APPLIED_KEYS
 from vastar_runtime.metrics import (
     SERIES_CAP,
@@ -22,6 +22,7 @@ from vastar_runtime.metrics import (
     VerdictRow,
 )
 from vastar_runtime.pipeline import DESCRIPTOR
+from vastar_runtime.policy.addresses import _INSIDE
 from vastar_runtime.policy.admission import AdmissionSettings
 from vastar_runtime.policy.breaker import BreakerSettings, State
 from vastar_runtime.policy.cooldown import CooldownSettings
@@ -127,10 +128,19 @@ def test_the_table_of_refusals_is_whole():
         *("queue:tenant", "retry_quota:tenant"),
         *("learned_limit:credential", "cooldown:credential"),
         *("circuit_breaker:origin", "circuit_breaker:tenant"),
+        *("egress_guard:tenant", "egress_guard:runtime"),
     }
     sources = (ROOT / "vastar_runtime").rglob("*.py")
     can_be |= {n for f in sources for n in re.findall(r'refused_by="(\w+:\w+)"', f.read_text())}
     assert told == can_be
+
+
+def test_the_table_of_egress_rules_names_the_keys_and_what_addresses_are():
+    told = {name for row in rows(section("Where calls may go")) for name in quoted(row[0])}
+    keys = set(EgressConfig.__struct_fields__) - {"mode", "addresses", "allow_ranges"}
+    assert keys <= told
+    assert {rule for _, _, rule in _INSIDE} <= told | {"nat64"}
+    assert f'`addresses = "{EgressConfig().addresses}"`' in PROSE
 
 
 def busy_metrics() -> Scraped:
