@@ -79,7 +79,7 @@ class _Answer(msgspec.Struct):
     def __repr__(self) -> str:
         return "_Answer(...)"
 
-    def __rich_repr__(self) -> list[object]:
+    def __rich_repr__(self) -> list[tuple[str, str]]:
         """The same, for `rich`."""
         return []
 
