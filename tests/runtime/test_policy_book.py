@@ -24,7 +24,7 @@ from vastar_runtime.config._schema import policy_leaves
 from vastar_runtime.pipeline.policies import CallPolicies
 from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.verdicts import Scope
-from vastar_runtime.policy_book import PolicyBook
+from vastar_runtime.policy_book import PolicyBook, egress_changed
 
 _LEAVES = {
     (policy, key): leaf.type_
@@ -288,3 +288,15 @@ def test_a_caller_gets_what_check_config_prints_for_it(
             found = book.of(name, space, origin)
             assert found == PolicyBook(RuntimeConfig(defaults=merged)).of()
             assert book.of(name, space, origin) is found
+
+
+def test_egress_has_changed_where_calls_may_go_elsewhere() -> None:
+    plain = RuntimeConfig()
+    retries = RuntimeConfig(tenants={"t": TenantConfig({"retry": {"attempts": 2}})})
+    rules = RuntimeConfig(origins={"https://h": {"egress": {"mode": "off"}}})
+    strangers = RuntimeConfig(tenants={"t": TenantConfig(allow_uids=(7,))})
+    assert not egress_changed(plain, retries)
+    assert egress_changed(plain, rules)
+    assert egress_changed(rules, plain)
+    assert egress_changed(plain, strangers)
+    assert not egress_changed(strangers, strangers)

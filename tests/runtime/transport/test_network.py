@@ -12,7 +12,12 @@ import trio
 import trio.testing
 
 from vastar_runtime.transport.channel import SocketChannel
-from vastar_runtime.transport.network import Address, SystemNetwork
+from vastar_runtime.transport.network import (
+    Address,
+    SystemNetwork,
+    is_numeric,
+    is_own_address,
+)
 
 
 class Resolver:
@@ -163,3 +168,29 @@ def test_what_only_proxies_need_is_imported_only_for_them() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert shown.stdout == "[]\n"
+
+
+def test_this_hosts_own_addresses() -> None:
+    assert is_own_address("127.0.0.1")
+
+
+def test_every_address_that_this_host_would_send_from_is_its_own() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))
+        except OSError:
+            return  # no way out of this host
+        assert is_own_address(sock.getsockname()[0])
+
+
+@pytest.mark.parametrize("ip", ["192.0.2.1", "2001:db8::1", "240.0.0.1", "nonsense", ""])
+def test_those_of_others_and_what_is_none(ip: str) -> None:
+    assert not is_own_address(ip)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("10.0.0.1", True), ("::1", True), ("api.test", False), ("127.1", False), ("", False)],
+)
+def test_hosts_that_are_addresses(host: str, expected: bool) -> None:
+    assert is_numeric(host) is expected
