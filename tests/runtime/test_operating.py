@@ -9,7 +9,14 @@ import pytest
 from tests.support.metrics_text import Scraped
 from tests.support.snippets import fences
 from vastar_runtime.cli._main import _parser
-from vastar_runtime.config import EgressConfig, PoliciesConfig, load_config
+from vastar_runtime.config import (
+    CredentialConfig,
+    EgressConfig,
+    OAuth2Config,
+    PoliciesConfig,
+    load_config,
+    texts_of,
+)
 from vastar_runtime.config._changes import _APPLIED_KEYS
 from vastar_runtime.metrics import (
     SERIES_CAP,
@@ -234,3 +241,19 @@ def test_the_times_of_workers_are_the_programs():
         f"anything within {STATUS_S:.0f} s",
     ):
         assert words in told
+
+
+def test_the_keys_of_credentials_are_all_there_and_the_example_loads(tmp_path):
+    text = section("Credentials")
+    named = {key for keys, _ in rows(text) for key in quoted(keys)}
+    known = {*CredentialConfig.__struct_fields__} - {"oauth2"}
+    assert named == known | {f"oauth2.{key}" for key in OAuth2Config.__struct_fields__}
+    (example,) = [each.text for each in fences(FILE) if "oauth2]" in each.text]
+    file = tmp_path / "vastar.toml"
+    file.write_text(example)
+    acme = load_config(file=str(file), environ={}).config.tenants["acme"]
+    assert texts_of(acme.credentials["https://api.openai.com"]) == {
+        "Authorization": "Bearer ${file:/run/secrets/openai}"
+    }
+    assert OAuth2Config().client_auth == "basic"
+    assert OAuth2Config().timeout_s == 10
