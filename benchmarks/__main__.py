@@ -44,6 +44,7 @@ BENCHMARKS: Final = (
     "pipeline_cost",
     "shared_policies_cost",
     "metrics_cost",
+    "guard_cost",
 )
 """Modules with a `SUMMARY` and a `run(Options) -> Report`, and maybe `OPTIONS` of their own."""
 IN_CI: Final = ("ci_guard",)
