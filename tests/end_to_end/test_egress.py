@@ -294,3 +294,16 @@ async def test_a_refused_call_leaves_no_trace_at_any_machine(autojump_clock: obj
         for _ in range(10):  # nor does what is refused by address open a circuit
             answer = await runtime.http({"url": "http://intra.test/"})
             assert answer.refused_by == "egress_guard:tenant"
+
+
+async def test_a_retry_that_is_refused_hides_no_failure_from_the_circuit(
+    autojump_clock: object,
+) -> None:
+    async with world() as runtime:
+        for _ in range(5):
+            runtime.network.names["dying.test"] = [(PUBLIC,), ("10.0.0.1",)]
+            answer = await runtime.http({"url": "http://dying.test/closenow"})
+            assert "closed before the response" in str(answer.error_message)
+            assert (answer.refused_by, answer.attempts) == ("egress_guard:tenant", 2)
+        answer = await runtime.http({"url": "http://dying.test/closenow"})
+        assert answer.refused_by == "circuit_breaker:origin"
