@@ -146,7 +146,9 @@ def _read_key_values(view: memoryview, at: int, end: int) -> tuple[tuple[str, st
     pairs = []
     budget = end + _SHARED_STRING_SLACK_BYTES
     # Builders share the vtable among the pairs: what was checked of it holds for the next.
-    vtable_at, table_bytes, key_at, value_at = -1, 0, 0, 0
+    # Not a number at first, since a table can say any: also -1, in front of the message.
+    vtable_at: int | None = None
+    table_bytes = key_at = value_at = 0
     for offset_at in range(first_at, first_at + 4 * count, 4):
         try:
             table_at = offset_at + _U32.unpack_from(view, offset_at)[0]
