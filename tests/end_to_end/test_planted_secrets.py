@@ -258,6 +258,7 @@ def reload(runtime: Running, folder: Path) -> None:
     (folder / "key").write_text("planted-key-3\n")
 
 
+@pytest.mark.slow
 def test_check_config_shows_references_and_no_secrets(tmp_path):
     load_tree(configured(tmp_path), tmp_path)
     file = str(tmp_path / "vastar.toml")
@@ -287,13 +288,23 @@ def test_what_is_rendered_in_process_shows_none_either(tmp_path):
     planted.refuse(render_for(loaded, tenant="acme", origin=URL, explain=True))
 
 
-@pytest.mark.parametrize("style", ["json", "console"])
-def test_a_process_tells_none_over_its_whole_life(style, tmp_path):
+@pytest.mark.slow
+@pytest.mark.parametrize(("style", "workers"), [("json", "1"), ("console", "1"), ("json", "2")])
+def test_a_process_tells_none_over_its_whole_life(style, workers, tmp_path):
     """Start, call, reloads good and bad, status, metrics, end: all of its output."""
     load_tree(configured(tmp_path), tmp_path)
     file = tmp_path / "vastar.toml"
     socket = str(tmp_path / "runtime.sock")
-    arguments = ("--config", str(file), "--socket", socket, "--log-format", style)
+    arguments = (
+        "--config",
+        str(file),
+        "--socket",
+        socket,
+        "--log-format",
+        style,
+        "--workers",
+        workers,
+    )
     variables = {"PLANTED_KEY": "planted-variable"}
     with serving(*arguments, "--log-level", "debug", variables=variables) as process:
         call = ("call", "--socket", socket, "-H", "X-Api-Key: planted-mine", "-d", "planted-body")
