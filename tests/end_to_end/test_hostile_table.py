@@ -281,8 +281,12 @@ REQUESTS: list[tuple[dict[str, Any], str]] = [
             ("Content-Length", "5", "Invalid header"),
             ("Content-Length", "-1", "Invalid header"),
             ("Host", "good.test\r\nX: y", "Invalid value of header"),
+            ("X-A", "b" * 66_000, "Invalid headers: more than"),
+            ("Cookie", "a=b; " * 20_000, "Invalid headers: more than"),
         )
     ),
+    ({"url": GOOD, "headers": {f"X-{n}": "" for n in range(257)}}, "Invalid headers: more than"),
+    ({"url": GOOD, "headers": {f"X-{n}": "b" * 400 for n in range(200)}}, "Invalid headers"),
 ]
 
 
