@@ -68,7 +68,7 @@ def test_the_order_is_the_one_that_is_composed():
 
 def test_the_table_of_defaults_names_every_policy():
     told = {name for row in rows(section("What a call goes through")) for name in quoted(row[0])}
-    limits = {f"{whose}_{kind}_limit" for whose, kind in product(LEVELS, ("rate", "token"))}
+    limits = {f"{whose}_{kind}_limit" for whose, kind in product(LEVELS, ("rate", "token", "byte"))}
     assert told | limits == set(PoliciesConfig.__struct_fields__)
     assert PoliciesConfig().hedging.mode == "off"
     assert PoliciesConfig().attempt.timeout_s is None
@@ -108,8 +108,8 @@ def defaults() -> list[str]:
         f"each success gives {learning.aimd.increase_ratio:.1%} of the whole back",
         f"`budget_ratio` ({hedging.budget_ratio:g})",
         (
-            f"`period_s` ({PoliciesConfig().rate_limit.period_s:g} s; for tokens "
-            f"{PoliciesConfig().token_limit.period_s:g} s)"
+            f"`period_s` ({PoliciesConfig().rate_limit.period_s:g} s; for tokens and bytes "
+            f"{PoliciesConfig().byte_limit.period_s:g} s)"
         ),
         f"shows {SERIES_CAP} at most",
     ]
@@ -130,7 +130,7 @@ def test_the_table_of_refusals_is_whole():
     told = {name for row in rows(section("Who refused, and what to do")) for name in quoted(row[0])}
     scopes = (*LEVELS, "credential")
     can_be = {
-        *(f"{kind}_limit:{scope}" for kind, scope in product(("rate", "token"), scopes)),
+        *(f"{kind}_limit:{scope}" for kind, scope in product(("rate", "token", "byte"), scopes)),
         *(f"bulkhead:{scope}" for scope in ("runtime", "tenant", "credential")),
         *("queue:tenant", "retry_quota:tenant"),
         *("learned_limit:credential", "cooldown:credential"),

@@ -37,6 +37,7 @@ _LIMITS = {"rate_limit": "limits"} | {
 _FIELD_OF = {
     **_LIMITS,
     **{name.replace("rate", "token"): field for name, field in _LIMITS.items()},
+    **{name.replace("rate", "byte"): field for name, field in _LIMITS.items()},
     "bulkhead": "admission",
     "queue": "admission",
     "attempt": "attempt_timeout_s",
@@ -170,7 +171,7 @@ def test_each_limit_says_whose_it_is_and_counts_what_it_is_for() -> None:
     tables = {
         f"{of}{what}_limit": keys
         for of in ("", "workspace_", "tenant_", "origin_")
-        for what in ("rate", "token")
+        for what in ("rate", "token", "byte")
     }
     tables["token_limit"] = {**keys, "default_max_tokens": 5}
     policies = _of_defaults(tables)
@@ -178,7 +179,12 @@ def test_each_limit_says_whose_it_is_and_counts_what_it_is_for() -> None:
     for limits, scope in zip(policies.all_limits(), scopes, strict=True):
         assert limits.requests is not None
         assert limits.tokens is not None
-        for rate, policy in ((limits.requests, "rate_limit"), (limits.tokens.rate, "token_limit")):
+        assert limits.volume is not None
+        for rate, policy in (
+            (limits.requests, "rate_limit"),
+            (limits.tokens.rate, "token_limit"),
+            (limits.volume, "byte_limit"),
+        ):
             assert (rate.limit, rate.period_s, rate.burst, rate.max_waiting) == (9, 8.0, 7, 6)
             assert (rate.scope, rate.policy, rate.mode) == (scope, policy, Mode.OBSERVE)
     assert policies.limits.tokens is not None

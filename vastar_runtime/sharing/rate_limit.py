@@ -158,6 +158,14 @@ class _Shared(RateLimiter):
         if used is not None and used < permit.cost:
             self._ring_first()
 
+    def charge_more(self, now_s: float, permit: Allowed, more: int) -> None:
+        """As `RateLimiter.charge_more`."""
+        shared_s = now_s - self.record.ahead_s
+        with self.record:
+            self._load(shared_s)
+            super().charge_more(shared_s, permit, more)
+            self._store()
+
     def change(self, now_s: float, settings: RateLimitSettings) -> None:
         """As `RateLimiter.change`; each worker does so for itself."""
         shared_s = now_s - self.record.ahead_s

@@ -147,8 +147,8 @@ class Sharing:
         return self._keep(SharedLearning(settings, record, self._bells.ring))
 
     def rate_limiter(self, settings: RateLimitSettings, names: _Names) -> RateLimiter:
-        """The limit on calls in a time of a key."""
-        record = self._record(Kind.RATE_LIMIT, ("requests", settings.scope.value, *names))
+        """The limit on calls, or on bytes, in a time of a key."""
+        record = self._record(Kind.RATE_LIMIT, (settings.policy, settings.scope.value, *names))
         if record is None:
             return PartialRateLimiter(settings, self._memory.layout.workers)
         return self._keep(SharedRateLimiter(settings, record, self._bells.ring))

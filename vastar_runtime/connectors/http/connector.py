@@ -189,7 +189,7 @@ class HttpConnector:
                     return await collect(
                         call, response, base.href, lease, decode_content=decode_content
                     )
-                await discard(response)
+                await discard(call, response)
             if not redirects_left:
                 raise _TooManyRedirects
             redirects_left -= 1
