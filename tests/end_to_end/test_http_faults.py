@@ -224,8 +224,8 @@ async def test_a_body_that_arrives_just_in_time_is_an_answer(autojump_clock):
 
 @pytest.mark.parametrize("fields", [{}, NATIVE])
 async def test_a_bomb_stops_at_the_frame_limit_in_bounded_memory(fields, autojump_clock):
-    """A body that decodes to a thousand times its size, and is sent without end."""
-    bomb = gzip.compress(bytes(64 << 20))
+    """A body that decodes to two hundred times its size, and is sent without end."""
+    bomb = gzip.compress(bytes(64 << 20), 1)
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n"
     async with running() as runtime:
         runtime.network.handlers[RAW_PORT] = raw(head, Send(bomb, 1024), Wait())
@@ -239,6 +239,33 @@ async def test_a_bomb_stops_at_the_frame_limit_in_bounded_memory(fields, autojum
         assert answer.error_class is ErrorClass.PERMANENT
         assert answer.error_message == (
             "response exceeds the frame limit of 10485760 bytes: use streaming"
+        )
+        await trio.testing.wait_all_tasks_blocked()
+        assert all(channel.closed for channel in runtime.network.channels)
+
+
+@pytest.mark.parametrize("fields", [{}, NATIVE])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_bomb_is_refused_for_its_ratio(fields, times, autojump_clock):
+    """It breaks off after a few mebibytes, and is no more worth a retry than one that is too long."""
+    bomb = bytes(64 << 20)
+    for _ in range(times):
+        bomb = gzip.compress(bomb)
+    codings = ", ".join(["gzip"] * times)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {codings}\r\n\r\n".encode()
+    async with running() as runtime:
+        runtime.network.handlers[RAW_PORT] = raw(head, Send(bomb, 1024), Wait())
+        payload = native_payload(RAW_URL) if fields else {"url": RAW_URL}
+        tracemalloc.start()
+        try:
+            answer = await runtime.http(payload, **fields)
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
+        assert answer.error_class is ErrorClass.PERMANENT
+        assert answer.error_message.endswith(
+            f"the body ({codings}) decodes to more than 1000 times its length, "
+            "as a decompression bomb does"
         )
         await trio.testing.wait_all_tasks_blocked()
         assert all(channel.closed for channel in runtime.network.channels)
