@@ -6,6 +6,7 @@ every final frame must have.
 """
 
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -100,7 +101,8 @@ class Call:
         request: as sent.
         target: what it asks of our upstream, if that is certain.
         was_cancelled: a Cancel was sent while it was open.
-        may_be_refused: its stream's id may have been in flight.
+        may_be_refused: its stream's id may have been in flight, or it cannot go on.
+        shares_id: of another open call: only how many answers come is certain, not which is whose.
         granted_bytes: of its stream, the window at the start included.
         received_bytes: of its stream.
         has_started: its head came.
@@ -112,6 +114,7 @@ class Call:
     target: Target | None
     was_cancelled: bool = False
     may_be_refused: bool = False
+    shares_id: bool = False
     granted_bytes: int = INITIAL_STREAM_WINDOW_BYTES
     received_bytes: int = 0
     has_started: bool = False
@@ -125,6 +128,7 @@ class Call:
         names = (request.tenant_id, request.workspace_id or "", request.trace_id or "")
         return (
             not (self.was_cancelled or self.may_be_refused or request.body_follows)
+            and not self.shares_id
             and (request.request_id != 0 or not request.stream)
             and all(len(name) <= _PLAIN_ID_CHARACTERS and name.isascii() for name in names)
             and not request.headers
@@ -144,9 +148,9 @@ class Call:
     @property
     def ends_by_itself(self) -> bool:
         """It is certain to be answered soon, whatever else its connection does."""
-        if self.was_cancelled or self.is_past:
+        if self.was_cancelled or (self.is_past and not self.shares_id):
             return True
-        if self.request.body_follows and not self.body_has_ended:
+        if self.shares_id or (self.request.body_follows and not self.body_has_ended):
             return False
         if self.request.connector_name != "http":
             return True
@@ -155,7 +159,9 @@ class Call:
             return False
         if self.request.stream and target.size > self.granted_bytes:
             return False
-        return target.is_steady and (target.what != "hang" or 0 < target.timeout_ms <= _SOON_MS)
+        if target.what == "hang":
+            return 0 < target.timeout_ms <= _SOON_MS
+        return target.is_steady
 
     def starts(self, message: StreamStart) -> None:
         """The head of its stream came."""
@@ -202,7 +208,7 @@ class Call:
         if not is_base:
             self._judge_disposition(final)
             self._judge_breaker(final)
-        if is_success and self.target is not None:
+        if is_success and self.target is not None and not self.shares_id:
             self._judge_body(self.target, final)
         is_sound = self.target is not None or (
             self.request.connector_name in _UNIMPLEMENTED and not self.request.stream
@@ -220,7 +226,7 @@ class Call:
         is_success = final.error_class is ErrorClass.SUCCESS
         if is_success and final.disposition is not Disposition.COMPLETED:
             raise Violation("success is completed", str(final))
-        if self.target is None or self.hits is None:
+        if self.target is None or self.hits is None or self.shares_id:
             return
         count = self.hits.hits(self.target.token)
         if final.disposition is Disposition.NOT_SENT and count:
@@ -247,12 +253,11 @@ class Call:
             _demand(final, ErrorClass.INVALID_REQUEST, "an unknown connector is refused")
         elif self.target is not None and self.target.is_steady:
             self._judge_steady(self.target, final)
+        elif self.target is not None and self.target.what == "hang" and not final.refused_by:
+            _demand(final, ErrorClass.TIMEOUT, "its time is over")
 
     def _judge_steady(self, target: Target, final: ExecuteResponse | StreamEnd) -> None:
-        if target.what == "hang":
-            if 0 < target.timeout_ms <= _SOON_MS:
-                _demand(final, ErrorClass.TIMEOUT, "its time is over")
-        elif not target.timeout_ms:
+        if target.what != "hang" and not target.timeout_ms:
             _demand(final, ErrorClass.SUCCESS, f"the upstream answered /{target.what}")
 
     def _judge_body(self, target: Target, final: ExecuteResponse | StreamEnd) -> None:
@@ -273,6 +278,8 @@ class Call:
             "503": (503, f"no {target.token}".encode()),
             "stream": (200, pattern(0, target.size)),
         }.get(target.what)
+        if target.what == "sum" and not re.fullmatch(rb"\d+ \d+", body or b""):
+            raise Violation("true answers", f"{final} is not what the upstream said to this call")
         if said is not None and (status, body if body is not None else said[1]) != said:
             raise Violation("true answers", f"{final} is not what the upstream said to this call")
 

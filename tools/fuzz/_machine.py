@@ -34,14 +34,14 @@ class Session:
         world: the runtime under attack.
         is_base: only the published protocol.
         examples: begun so far.
-        failure: the first violation, with the steps that led to it.
+        failure: the first violation, the steps that led to it, and their salt.
         is_over: whether nothing more is to be tried.
     """
 
     world: World
     is_base: bool
     examples: int = 0
-    failure: tuple[Violation, tuple[Step, ...]] | None = None
+    failure: tuple[Violation, tuple[Step, ...], str] | None = None
     is_over: Callable[[], bool] = attrs.field(default=lambda: False)
 
 
@@ -69,7 +69,7 @@ class _Machine(RuleBasedStateMachine):
             act()
         except Violation as violation:
             self._alive = False
-            self.session.failure = violation, tuple(self._world.steps)
+            self.session.failure = violation, tuple(self._world.steps), self._world.salt
             self._world.abandon()
             raise
 
@@ -201,7 +201,8 @@ class _Calls(_Machine):
         assert upstream is not None
         self._next_token += 1
         tail = "" if size is None else f"/{size}"
-        return f"http://127.0.0.1:{upstream.ports[troubled]}/{path}/t{self._next_token}{tail}"
+        token = f"{self._world.salt}t{self._next_token}"
+        return f"http://127.0.0.1:{upstream.ports[troubled]}/{path}/{token}{tail}"
 
     def _draw_id(self, data: st.DataObject) -> Callable[[int], int]:
         """Of a call that is open on a connection, mostly."""
@@ -215,9 +216,15 @@ class _Calls(_Machine):
 
         return choose
 
+    def _draw_new_id(self, data: st.DataObject) -> int:
+        """Mostly of no other call, else nobody could tell whose answer is whose."""
+        drawn = data.draw(st.integers(0, 5))
+        other = data.draw(strategies.ids(with_zero=False))
+        return other if drawn == 0 else 2**60 * drawn + self._next_token
+
     def _call(self, data: st.DataObject, url: str, **how: Any) -> int | None:
         connection = self._pick(data)
-        request_id = data.draw(strategies.ids(with_zero=not how.get("stream", False)))
+        request_id = self._draw_new_id(data)
         if not self.session.is_base:
             how["native"] = data.draw(st.booleans())
         if connection is None or not self._room(connection):
@@ -235,8 +242,9 @@ class _Calls(_Machine):
         """The upstream never answers; some have a limit of their own."""
         can_cancel = not self.session.is_base
         limits = (0, 0, 0, 30) if can_cancel else (30, 200)
-        url = self._url("hang")
         timeout_ms = data.draw(st.sampled_from(limits))
+        # Timeouts open circuits, so they are for the origin that may have trouble.
+        url = self._url("hang", troubled=timeout_ms > 0)
         if self._call(data, url, timeout_ms=timeout_ms) is not None and not timeout_ms:
             self._do("arrived", 0, url.rsplit("/", 1)[1].encode())
 
@@ -295,13 +303,14 @@ class _Streams(_Calls):
     def upload(self, data: st.DataObject) -> None:
         """A body in pieces: in order, or not; whole, or broken off."""
         connection = self._pick(data)
-        request_id = data.draw(strategies.ids(with_zero=False))
+        url = self._url("sum")
+        request_id = self._draw_new_id(data)
         sizes = data.draw(st.lists(st.sampled_from((0, 1, 1_000, 20_000)), min_size=1, max_size=3))
         wrong = data.draw(st.sampled_from((0, 0, 0, 1)))
         is_whole = data.draw(st.sampled_from((True, True, False)))
         if connection is None or not self._room(connection):
             return
-        request = strategies.http_request(request_id, self._url("sum"), body_follows=True)
+        request = strategies.http_request(request_id, url, body_follows=True)
         self._say(connection, request)
         for number, size in enumerate(sizes):
             is_last = is_whole and number == len(sizes) - 1

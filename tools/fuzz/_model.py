@@ -133,7 +133,17 @@ class ConnectionModel:
             self.has_ended = True
             self._sends.receive_data(b"")
             self._understand()
-            self.may_close = "its caller sends no more"
+            self._may_close("its caller sends no more")
+
+    def _may_close(self, why: str) -> None:
+        """What needs more of us from here on, credit or a body, may be given up."""
+        self.may_close = why
+        for call in self.owed:
+            call.may_be_refused |= call.request.stream or call.request.body_follows
+
+    def _must_close(self, why: str) -> None:
+        self._may_close(why)
+        self.must_close = why
 
     def _understand(self) -> None:
         while True:
@@ -142,7 +152,7 @@ class ConnectionModel:
             except RemoteProtocolError as error:
                 self._faults.append((error.request_id, str(error)[:_FAULT_WORDS]))
                 if error.closes:
-                    self.must_close = str(error)[:_FAULT_WORDS]
+                    self._must_close(str(error)[:_FAULT_WORDS])
                     return
                 continue
             if event is NEED_DATA or event is END_OF_STREAM:
@@ -155,6 +165,8 @@ class ConnectionModel:
                 call = call_of(event, self._hits)
                 same = [c for c in self.owed if c.request.request_id == event.request_id]
                 call.may_be_refused = (event.stream or event.body_follows) and bool(same)
+                for other in (call, *same) if same else ():
+                    other.shares_id = True
                 self._uploads.pop(event.request_id, None)
                 self._has_streamed |= event.stream
                 self.owed.append(call)
@@ -175,16 +187,16 @@ class ConnectionModel:
         self._granted_bytes += credit.connection_bytes
         if self._granted_bytes > MAX_WINDOW_BYTES:
             if not self._has_streamed:
-                self.must_close = "the connection's window overflows"
-                self._faults.append((0, self.must_close))
+                self._faults.append((0, "overflow"))
+                self._must_close("the connection's window overflows")
                 return
-            self.may_close = "the connection's window may overflow"
+            self._may_close("the connection's window may overflow")
         for call in self.owed:
             request = call.request
             if request.request_id == credit.request_id and request.stream:
                 call.granted_bytes += credit.credit_delta
                 if call.granted_bytes > MAX_WINDOW_BYTES:
-                    self.may_close = "a stream's window may overflow"
+                    self._may_close("a stream's window may overflow")
 
     def _upload(self, chunk: RequestChunk) -> None:
         size = len(one_buffer(chunk.data))
@@ -194,12 +206,12 @@ class ConnectionModel:
             if chunk.last and call.request.request_id == chunk.request_id:
                 call.body_has_ended = True
         if size > INITIAL_CONNECTION_WINDOW_BYTES:
-            self.must_close = "a chunk is larger than the window of the connection"
-            self._faults.append((0, self.must_close))
+            self._faults.append((0, "chunk"))
+            self._must_close("a chunk is larger than the window of the connection")
         elif self._uploads[chunk.request_id] > INITIAL_STREAM_WINDOW_BYTES:
-            self.may_close = "more of a body than was granted"
+            self._may_close("more of a body than was granted")
         elif self._uploaded_bytes > INITIAL_CONNECTION_WINDOW_BYTES:
-            self.may_close = "more of bodies than was granted"
+            self._may_close("more of bodies than was granted")
 
     # --- what was received ----------------------------------------------------------------------
 
@@ -321,23 +333,11 @@ class ConnectionModel:
         ]
         is_fault = event.error_class is ErrorClass.INVALID_REQUEST and not event.request_id
         if not calls and is_fault and self.may_close is not None and self.must_close is None:
-            self.must_close = self.may_close  # it took the offence that it may take
+            self._must_close(self.may_close)  # it took the offence that it may take
             return
         if not calls:
             raise Violation("one final frame", f"{event}, but no call of this id is open")
-        self._finish(self._whose(event, calls), event)
-
-    def _whose(self, event: ExecuteResponse, calls: list[Call]) -> Call:
-        """Calls may share an id: the first of them that this may be the answer to."""
-        if len(calls) == 1:
-            return calls[0]
-        for call in sorted(calls, key=lambda call: call.target is None):
-            try:
-                call.ends(event, is_base=self._is_base)
-            except Violation:
-                continue
-            return call
-        return calls[0]
+        self._finish(calls[0], event)
 
     def _finish(self, call: Call, event: ExecuteResponse | StreamEnd) -> None:
         call.ends(event, is_base=self._is_base)

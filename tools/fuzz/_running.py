@@ -74,8 +74,7 @@ def attack(world: World, wanted: Wanted) -> Report:
     report = Report(wanted.profile, wanted.seed, session.examples, took_s)
     if session.failure is None:
         return report
-    violation, steps = session.failure
-    return _made_small(report, world, violation, steps, wanted.shrink_s)
+    return _made_small(report, world, session.failure, wanted.shrink_s)
 
 
 def _run_batch(session: Session, wanted: Wanted, examples: int, seed: int) -> None:
@@ -106,9 +105,9 @@ def _silently(run: Callable[[], None]) -> None:
             raise rest from None
 
 
-def _broken_by(world: World, steps: Sequence[Step]) -> Violation | None:
+def _broken_by(world: World, steps: Sequence[Step], salt: str) -> Violation | None:
     try:
-        world.run(steps)
+        world.run(steps, salt)
     except Violation as violation:
         return violation
     finally:
@@ -117,16 +116,21 @@ def _broken_by(world: World, steps: Sequence[Step]) -> Violation | None:
 
 
 def _made_small(
-    report: Report, world: World, violation: Violation, steps: Sequence[Step], budget_s: float
+    report: Report,
+    world: World,
+    failure: tuple[Violation, tuple[Step, ...], str],
+    budget_s: float,
 ) -> Report:
+    violation, steps, salt = failure
+
     def breaks(candidate: Sequence[Step]) -> bool:
-        found = _broken_by(world, candidate)
+        found = _broken_by(world, candidate, salt)
         return found is not None and found.rule == violation.rule
 
     small = minimise(steps, breaks, budget_s)
     last, seen_again = violation, 0
     for _ in range(_TRIES_AGAIN):
-        found = _broken_by(world, small)
+        found = _broken_by(world, small, salt)
         if found is not None and found.rule == violation.rule:
             last, seen_again = found, seen_again + 1
     recording = Recording(
@@ -136,6 +140,7 @@ def _made_small(
         report.profile,
         world.is_base,
         world.upstream.ports if world.upstream is not None else (),
+        salt,
     )
     return attrs.evolve(
         report, recording=recording, seen_again=seen_again, tried_again=_TRIES_AGAIN
@@ -154,7 +159,7 @@ def reproduces(recording: Recording, world: World) -> Violation | None:
             for old, new in zip(recording.ports, world.upstream.ports, strict=True)
         ]
         steps = tuple(_swapped(step, swaps) for step in steps)
-    return _broken_by(world, steps)
+    return _broken_by(world, steps, recording.salt)
 
 
 def _swapped(step: Step, swaps: Sequence[tuple[bytes, bytes]]) -> Step:

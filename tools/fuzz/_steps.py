@@ -46,6 +46,7 @@ class Recording:
         profile: of the attack.
         base: whether only the published protocol was spoken.
         ports: (steady, troubled) ports of the upstream, as in the bytes; none were used if empty.
+        salt: begins its tokens; each replay puts another in its place.
     """
 
     steps: tuple[Step, ...]
@@ -54,6 +55,7 @@ class Recording:
     profile: str
     base: bool
     ports: tuple[int, ...] = ()
+    salt: str = ""
 
     @property
     def sent_bytes(self) -> int:
@@ -70,6 +72,7 @@ def save(recording: Recording, path: Path) -> None:
         "profile": recording.profile,
         "base": recording.base,
         "ports": recording.ports,
+        "salt": recording.salt,
         "steps": [[step.kind, step.connection, step.data.hex()] for step in recording.steps],
     }
     lines = json.dumps(value, indent=1)
@@ -92,6 +95,7 @@ def load(path: Path) -> Recording:
         profile=str(value["profile"]),
         base=bool(value["base"]),
         ports=tuple(int(port) for port in value["ports"]),
+        salt=str(value["salt"]),
     )
 
 

@@ -56,6 +56,7 @@ class World:
     Attributes:
         steps: of the attack under way.
         connections: by number.
+        salt: begins the tokens of this attack: a request that comes late is none of the next one.
     """
 
     def __init__(
@@ -72,6 +73,8 @@ class World:
         self.patience_s = patience_s
         self.steps: list[Step] = []
         self.connections: dict[int, _Line] = {}
+        self.salt = ""
+        self._attacks = 0
         self._witness: _Line | None = None
         self._baseline = 0
         self._credits: int | None = None
@@ -82,6 +85,8 @@ class World:
         """Begin an attack: the runtime is quiet, and nothing of the one before counts."""
         self.abandon()
         self.steps = []
+        self._attacks += 1
+        self.salt = f"s{self._attacks % 1_000_000:06}"
         if self.upstream is not None:
             self.upstream.forget()
         if self._witness is None or not self._witness.is_open:
@@ -134,15 +139,16 @@ class World:
             case "wait":
                 self._wait_certain([line])
 
-    def run(self, steps: Iterable[Step]) -> None:
-        """A whole attack, quiet included.
+    def run(self, steps: Iterable[Step], salt: str = "") -> None:
+        """A whole attack, quiet included; `salt` is the one in `steps`, if any.
 
         Raises:
             Violation: a rule does not hold.
         """
         self.begin()
+        old, new = salt.encode(), self.salt.encode()
         for step in steps:
-            self.do(step)
+            self.do(attrs.evolve(step, data=step.data.replace(old, new)) if old else step)
         self.settle()
 
     def settle(self) -> None:
