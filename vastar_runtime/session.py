@@ -227,8 +227,6 @@ class Session:
                 retry_after_ms=_DRAINING_RETRY_AFTER_MS,
                 refused_by="drain:runtime",
             )
-        if self._visa is not None and not self._visa.admits(request):
-            return NOT_ALLOWED
         for name in ("tenant_id", "workspace_id", "trace_id"):
             text = getattr(request, name)
             if text is not None and len(text) > _MAX_ID_CHARACTERS:
@@ -236,6 +234,9 @@ class Session:
                     FailureKind.INVALID_REQUEST,
                     f"{name} of {len(text)} characters: at most {_MAX_ID_CHARACTERS}",
                 )
+        # Ids that are too long never get here: what a visa was told it remembers.
+        if self._visa is not None and not self._visa.admits(request):
+            return NOT_ALLOWED
         if request.stream or request.body_follows:
             if not request.request_id:
                 return Failure(
