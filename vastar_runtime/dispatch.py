@@ -23,6 +23,7 @@ from vastar_client.wire import (
 )
 from vastar_runtime.call_log import CallLine, write_call
 from vastar_runtime.calls import Call, Caller
+from vastar_runtime.identity.visas import NOT_ALLOWED
 from vastar_runtime.logs import call_context, get_logger
 from vastar_runtime.metrics import Meters
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply, Streamed
@@ -136,7 +137,8 @@ class Dispatcher:
     def refuse(self, request: ExecuteRequest, failure: Failure) -> ExecuteResponse | StreamEnd:
         """The answer to a request that is not begun at all."""
         error_class = ERROR_CLASSES[failure.kind]
-        self.usage.refused(request.tenant_id, request.workspace_id)
+        if failure is not NOT_ALLOWED:  # nobody counts in the name of a tenant that is not theirs
+            self.usage.refused(request.tenant_id, request.workspace_id)
         self.meters.call_ended(
             request.connector_name,
             error_class.name,

@@ -129,6 +129,24 @@ async def test_a_lookup_cancelled_in_the_common_queue_gives_its_own_place_back(
     assert resolver.calls == 2
 
 
+async def test_nothing_is_kept_of_a_tenant_whose_lookup_was_cancelled_before_it_began(
+    resolver: Resolver,
+) -> None:
+    network = SystemNetwork(lookup_threads=1)
+    async with trio.open_nursery() as nursery:
+
+        async def resolve(tenant: str) -> None:
+            await network.resolve("api.test", 80, tenant=tenant)
+
+        nursery.start_soon(resolve, "first")
+        await until(lambda: resolver.running == 1)
+        for patience_s in (0, 0.02):  # at once, and in the common queue
+            with trio.move_on_after(patience_s):
+                await resolve(f"made up {patience_s}")
+        assert [*network._tenants] == ["first"]
+        resolver.go.set()
+
+
 async def test_connecting_and_being_refused() -> None:
     network = SystemNetwork()
     with socket.create_server(("127.0.0.1", 0)) as listener:
