@@ -207,11 +207,11 @@ class Runtime:
             ConfigError: it cannot be used; nothing has changed.
         """
         refuse_unusable(new, os.environ)
-        self._reopen_audit(new)
-        changes = compare(self.config, new)
+        running, changes = taken_up(self.config, new), compare(self.config, new)
         now_s = trio.current_time()
         book = PolicyBook(new)
         credentials = CredentialBook(new, os.environ, self._tokens, self._upstreams.book)
+        self._reopen_audit(new)
         machines = self._around.machines
         machines.reconfigure(book, now_s)
         if egress_changed(self.config, new):
@@ -230,13 +230,11 @@ class Runtime:
         self._identity.configure(new)
         self.doors.configure(new.server)
         self.caller_tls = caller_context(new.tcp)
-        self.config = taken_up(self.config, new)
-        _log.info(
-            "configuration reloaded",
-            applied=changes.applied,
-            needs_restart=changes.needs_restart,
-        )
-        return {"applied": changes.applied, "needs_restart": changes.needs_restart}
+        self.config = running
+        told = {"applied": changes.applied, "needs_restart": changes.needs_restart}
+        _log.info("configuration reloaded", **told)
+        audit.audit("reloaded", **told)  # whoever asked: a signal has no caller
+        return told
 
     def _reopen_audit(self, new: RuntimeConfig) -> None:
         try:
