@@ -44,6 +44,10 @@ environment (the command line outranks it, and it outranks the configuration fil
   VASTAR_TCP_HOST, VASTAR_TCP_PORT   where (127.0.0.1, 5000)
   VASTAR_LOG_LEVEL, VASTAR_LOG_FORMAT
   VASTAR_METRICS_LISTEN   where metrics can be fetched; off by default
+
+to reach a runtime that asks who calls:
+  VASTAR_TOKEN_FILE    file with a token in its first line
+  VASTAR_TLS_CA_FILE   authorities (PEM) to trust; TCP is then spoken with TLS
 """
 )
 
