@@ -231,7 +231,7 @@ class Runtime:
         self.doors.configure(new.server)
         self.caller_tls = caller_context(new.tcp)
         self.config = running
-        told = {"applied": changes.applied, "needs_restart": changes.needs_restart}
+        told: dict[str, Any] = attrs.asdict(changes)
         _log.info("configuration reloaded", **told)
         audit.audit("reloaded", **told)  # whoever asked: a signal has no caller
         return told
