@@ -41,6 +41,7 @@ class Caller:
         gid: the user's main group, where it is known.
         groups: all its groups, that one included.
         subjects: names in the certificate that it showed.
+        address: where it calls from over TCP, as connections are counted.
     """
 
     connection_id: int = 0
@@ -49,6 +50,7 @@ class Caller:
     gid: int | None = None
     groups: frozenset[int] = frozenset()
     subjects: frozenset[str] = frozenset()
+    address: str | None = None
 
 
 @attrs.define(eq=False)
