@@ -146,7 +146,7 @@ class ConnectionModel:
         self.must_close = why
 
     def _understand(self) -> None:
-        while True:
+        while self.must_close is None:
             try:
                 event = self._sends.next_event()
             except RemoteProtocolError as error:
