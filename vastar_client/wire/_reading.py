@@ -305,7 +305,9 @@ class TableReader:
         layout = self._layouts.get(vtable)
         if layout is None:
             layout = _lay_out(self.table, vtable)
-            # Honest peers need a handful; those who send ever new ones fill no memory.
-            if len(self._layouts) < _MAX_LAYOUTS:
-                self._layouts[vtable] = layout
+            # Honest peers need a handful. Those who send ever new ones fill no memory, and do not
+            # keep the others' out either: one laid out anew costs as much as the whole message.
+            if len(self._layouts) >= _MAX_LAYOUTS:
+                self._layouts.clear()
+            self._layouts[vtable] = layout
         return layout
