@@ -91,6 +91,32 @@ async def test_a_pooled_connection_is_for_its_own_name(autojump_clock: object) -
         assert len(runtime.upstream.seen("req")) == 1
 
 
+@pytest.mark.parametrize(
+    ("host", "rule"),
+    [
+        ("evil.test", "deny_hosts"),
+        ("EVIL.test.:8443", "deny_hosts"),
+        ("Evil.Test:", "deny_hosts"),
+        ("metadata.google.internal", "metadata"),
+        ("127.0.0.1", "loopback"),
+        ("[::1]:80", "loopback"),
+        ("", "host_header"),
+        ("good.test, evil.test", "host_header"),
+        ("good.test/@evil.test", "host_header"),
+    ],
+)
+async def test_a_front_is_not_asked_for_a_site_that_may_not_be_reached(
+    host: str, rule: str, autojump_clock: object
+) -> None:
+    async with world() as runtime:
+        answer = await runtime.http({"url": GOOD, "headers": {"Host": host}})
+        assert answer.error_class is ErrorClass.INVALID_REQUEST
+        assert f"rule {rule}:" in str(answer.error_message)
+        assert not runtime.network.connected
+        for fine in ("GOOD.test:80", "other.test"):
+            json_of(await runtime.http({"url": GOOD, "headers": {"Host": fine}}))
+
+
 async def test_after_a_reload_open_connections_are_judged_anew(autojump_clock: object) -> None:
     async with world(config({})) as runtime:
         json_of(await runtime.http({"url": "http://intra.test/small"}))

@@ -122,6 +122,8 @@ class Lease:
         key = Key(asked.tenant_id, asked.workspace_id or "", origin)
         policies = around.machines.book.of(*key)
         refused = around.guard.refuses(call, policies.egress, request.origin)
+        if refused is None and policies.egress.judges_names:
+            refused = around.guard.refuses_site(call, policies.egress, request)
         if refused is not None:
             return self._refusal(refused)
         now_s = trio.current_time()

@@ -204,3 +204,32 @@ def test_rules_are_equal_where_their_settings_are() -> None:
     assert rules(deny_hosts=("a",)) == rules(deny_hosts=("a",))
     assert hash(rules(deny_hosts=("a",))) == hash(rules(deny_hosts=("a",)))
     assert rules(deny_hosts=("a",)) != rules(deny_hosts=("b",))
+
+
+def test_the_site_that_a_header_names_is_judged_as_a_name_is() -> None:
+    rules = EgressRules(EgressSettings(deny_hosts=("bad.test",), public_only=True))
+    origin = ("https", "good.test", 443)
+    verdicts = {
+        host: refusal and refusal.rule
+        for host in (
+            b"good.test",
+            b"GOOD.test:443",
+            b"other.test",
+            b"Bad.test.:1",
+            b"[::1]",
+            b"a b",
+        )
+        for refusal in [rules.refusal_of_site(origin, host)]
+    }
+    assert verdicts == {
+        b"good.test": None,
+        b"GOOD.test:443": None,
+        b"other.test": None,
+        b"Bad.test.:1": "deny_hosts",
+        b"[::1]": "loopback",
+        b"a b": "host_header",
+    }
+    assert rules.judges_names
+    assert EgressRules(EgressSettings(allow_hosts=("good.test",))).judges_names
+    assert not EgressRules(EgressSettings(mode=Mode.OFF, deny_hosts=("bad.test",))).judges_names
+    assert not EgressRules().judges_names
