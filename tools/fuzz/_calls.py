@@ -200,7 +200,7 @@ class Call:
         if isinstance(final, ExecuteResponse):
             has_payload = final.payload is not None and len(final.payload) > 0
             if is_success != has_payload:
-                raise Violation("a payload on success and only then", str(final))
+                raise Violation("payloads on success only", str(final))
         elif final.total_bytes != self.received_bytes:
             raise Violation(
                 "the total of a stream", f"{final} where {self.received_bytes} bytes had come"

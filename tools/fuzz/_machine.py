@@ -253,7 +253,7 @@ class _Calls(_Machine):
         """A deadline at an extreme."""
         self._call(data, self._url("ok"), deadline_at_ms=deadline)
 
-    @rule(data=st.data(), path=st.sampled_from(("reset", "503", "ok")), often=st.integers(0, 5))
+    @rule(data=st.data(), path=st.sampled_from(("reset", "reset", "503")), often=st.integers(0, 5))
     def troubled(self, data: st.DataObject, path: str, often: int) -> None:
         """An origin that fails: circuits may open there, and only there."""
         if not often:
@@ -308,6 +308,8 @@ class _Streams(_Calls):
         sizes = data.draw(st.lists(st.sampled_from((0, 1, 1_000, 20_000)), min_size=1, max_size=3))
         wrong = data.draw(st.sampled_from((0, 0, 0, 1)))
         is_whole = data.draw(st.sampled_from((True, True, False)))
+        if data.draw(st.integers(0, 15)) == 0:
+            sizes = [2**20 + 1]  # more than can have been granted: the connection has to end
         if connection is None or not self._room(connection):
             return
         request = strategies.http_request(request_id, url, body_follows=True)

@@ -84,7 +84,7 @@ class ConnectionModel:
         self.may_close: str | None = None
         self.has_closed = False
         self.has_ended = False
-        self.health: deque[HealthResponse] = deque(maxlen=4)
+        self.health: deque[HealthResponse] = deque()
 
     # --- what was sent --------------------------------------------------------------------------
 
@@ -110,6 +110,8 @@ class ConnectionModel:
             # It may wait for the calls that it has begun before.
             waits = not self._faults and not all(call.ends_by_itself for call in self.owed)
             return self.has_closed or waits
+        if self.may_close is not None and not self.has_ended:
+            return True  # perhaps it reads nothing any more
         streams_bytes = sum(
             call.target.size for call in self.owed if call.target and call.request.stream
         )

@@ -10,6 +10,7 @@ import contextlib
 import select
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -32,16 +33,24 @@ _POLL_S: Final = 0.005
 _BARRIER_ID: Final = 0x5EED
 
 
+@attrs.frozen
+class _Check:
+    """What was certain when a connection's health was asked."""
+
+    ended: int
+    held: frozenset[int]
+    was_idle: bool
+
+
 @attrs.define(eq=False)
 class _Line:
-    """One connection: its socket, its judge, and what was true when its health was last asked."""
+    """One connection: its socket, its judge, and its questions for health that are open."""
 
     socket: socket.socket
     model: ConnectionModel
     is_open: bool = True
-    ended_at_check: int = 0
-    held_at_check: frozenset[int] = frozenset()
-    was_idle_at_check: bool = False
+    checks: deque[_Check] = attrs.field(factory=deque)
+    last_health: HealthResponse | None = None
 
 
 class World:
@@ -227,15 +236,23 @@ class World:
             raise Violation("other connections are unaffected", "the witness was closed")
         self._send(witness, frame_of(HealthCheck()))
         self._wait_for(witness, lambda: not witness.model.owed_health)
-        health = witness.model.health[-1]
+        health = witness.last_health
+        assert health is not None
         if not health.healthy:
             raise Violation("health is true", f"{health}, but nobody asked it to leave")
         return health
 
     def _await_arrival(self, token: str) -> None:
         upstream = self.upstream
-        if upstream is not None:
-            self._pump(lambda: upstream.hits(token) > 0, min(1.0, self.patience_s))
+        if upstream is None:
+            return
+
+        def is_settled() -> bool:
+            owed = (call for line in self._lines() if line.is_open for call in line.model.owed)
+            is_owed = any(call.target and call.target.token == token for call in owed)
+            return upstream.hits(token) > 0 or not is_owed
+
+        self._pump(is_settled, min(0.5, self.patience_s))
 
     # --- sockets --------------------------------------------------------------------------------
 
@@ -255,7 +272,7 @@ class World:
         """Send all of it, receiving meanwhile: who only sends may wait for ever."""
         asked = line.model.owed_health
         line.model.sent(data)
-        if line.model.owed_health > asked:
+        for _ in range(line.model.owed_health - asked):
             self._note_check(line)
         until_s = time.monotonic() + self.patience_s
         rest = memoryview(data)
@@ -327,10 +344,8 @@ class World:
             return
         line.model.received(data)
         while line.model.health:
-            self._judge_health(line, line.model.health[-1])
-            if line is self._witness:
-                break
-            line.model.health.pop()
+            line.last_health = line.model.health.popleft()
+            self._judge_health(line, line.checks.popleft(), line.last_health)
 
     # --- health ---------------------------------------------------------------------------------
 
@@ -354,22 +369,22 @@ class World:
         )
 
     def _note_check(self, line: _Line) -> None:
-        line.ended_at_check = sum(len(each.model.ended) for each in self._lines())
-        line.held_at_check = self._held()
-        line.was_idle_at_check = not line.model.owed and line.model.owed_health == 1
+        ended = sum(len(each.model.ended) for each in self._lines())
+        was_idle = not line.model.owed and line.model.owed_health == 1
+        line.checks.append(_Check(ended, self._held(), was_idle))
 
-    def _judge_health(self, line: _Line, health: HealthResponse) -> None:
+    def _judge_health(self, line: _Line, check: _Check, health: HealthResponse) -> None:
         """What it says of calls in flight, against what is certain."""
         if health.message and "not allowed" in health.message:
             return  # the answer to a token
         most = self._baseline + sum(
             len(each.model.owed) + len(each.model.ended) for each in self._lines()
         )
-        least = len(line.held_at_check & self._held())
+        least = len(check.held & self._held())
         is_known = line is not self._witness or bool(self.connections)
-        if is_known and not least <= health.active_requests <= most - line.ended_at_check:
+        if is_known and not least <= health.active_requests <= most - check.ended:
             raise Violation("health is true", f"{health}: {least} to {most} calls were in flight")
-        is_idle = line.was_idle_at_check and not line.model.owed
+        is_idle = check.was_idle and not line.model.owed
         if is_idle and self._credits is not None and health.available_credits != self._credits:
             raise Violation(
                 "no credit leaks", f"{health} on an idle connection that has {self._credits}"

@@ -1,10 +1,10 @@
 """Bugs planted on purpose: does the fuzzer, by itself, find each of them?
 
-Each `tests/planted/*.patch` is one mutation of the runtime, the smallest that breaks one promise. Its
-first lines say which profile is to find it and what is wrong. The packages are copied, the patch is
-applied to the copy, the copy serves, and the fuzzer attacks it as it would any runtime: nothing is
-known to it of the patch. A patch that no longer applies is an error, not a bug that was not found:
-write it anew against the code of today.
+Each `tests/planted/*.patch` is one mutation of the runtime, the smallest that breaks one promise.
+Its first lines say which profile is to find it and what is wrong. The packages are copied, the
+patch is applied to the copy, the copy serves, and the fuzzer attacks it as it would any runtime:
+nothing is known to it of the patch. A patch that no longer applies is an error, not a bug that was
+not found: write it anew against the code of today.
 
     python -m tools.fuzz.planted [--only NAME] [--seconds S]
 """
