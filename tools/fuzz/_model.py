@@ -323,20 +323,21 @@ class ConnectionModel:
         self._finish(streams[0], event)
 
     def _final_or_fault(self, event: ExecuteResponse) -> None:
-        if event.error_class is ErrorClass.INVALID_REQUEST:
-            for fault in self._faults:
-                if event.request_id in {0, fault[0]}:
-                    self._faults.remove(fault)
-                    return
         calls = [
             c
             for c in self.owed
             if c.request.request_id == event.request_id and not c.request.stream
         ]
-        is_fault = event.error_class is ErrorClass.INVALID_REQUEST and not event.request_id
-        if not calls and is_fault and self.may_close is not None and self.must_close is None:
-            self._must_close(self.may_close)  # it took the offence that it may take
-            return
+        if event.error_class is ErrorClass.INVALID_REQUEST:
+            # A fault is answered with its id where that could be read, or with 0.
+            exact = [fault for fault in self._faults if fault[0] == event.request_id]
+            loose = self._faults if not event.request_id and not calls else []
+            for fault in (*exact, *loose):
+                self._faults.remove(fault)
+                return
+            if not calls and not event.request_id and self.may_close and not self.must_close:
+                self._must_close(self.may_close)  # it took the offence that it may take
+                return
         if not calls:
             raise Violation("one final frame", f"{event}, but no call of this id is open")
         self._finish(calls[0], event)
