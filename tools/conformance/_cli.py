@@ -15,7 +15,8 @@ from tools.conformance._world import World
 
 _EPILOG = """\
 The implementation must be running, and may call 127.0.0.1, where the kit brings an HTTP server of
-its own on a free port below 10000 (4600 if it can be had: it stands in the captured frames).
+its own on a free port below 10000 (4600 if it can be had: it stands in the captured frames). Nobody
+else should be calling meanwhile: in the end nothing may be in flight.
 
   python -m tools.conformance --socket /tmp/vastar-connector-runtime.sock
   python -m tools.conformance --tcp 127.0.0.1:5000 --base
