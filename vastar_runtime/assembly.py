@@ -233,7 +233,7 @@ class Runtime:
         self.config = running
         told: dict[str, Any] = attrs.asdict(changes)
         _log.info("configuration reloaded", **told)
-        audit.audit("reloaded", **told)  # whoever asked: a signal has no caller
+        audit.audit("reloaded", changed=changes.applied)  # whoever asked: a signal has no caller
         return told
 
     def _reopen_audit(self, new: RuntimeConfig) -> None:
