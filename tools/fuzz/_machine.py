@@ -300,6 +300,19 @@ class _Streams(_Calls):
             self._say(connection, CreditUpdate(more, 0, request_id, connection_bytes=more))
 
     @rule(data=st.data())
+    def stream_that_waits(self, data: st.DataObject) -> None:
+        """Longer than its window; what it is granted then is enough for the rest."""
+        url = self._url("stream", size=200_000)
+        request_id = self._draw_new_id(data)
+        connection = self._pick(data)
+        if connection is None or not self._room(connection):
+            return
+        self._say(connection, strategies.http_request(request_id, url, stream=True))
+        self._do("pause")
+        self._say(connection, CreditUpdate(200_000, 0, request_id, connection_bytes=200_000))
+        self._do("wait", connection)
+
+    @rule(data=st.data())
     def upload(self, data: st.DataObject) -> None:
         """A body in pieces: in order, or not; whole, or broken off."""
         connection = self._pick(data)
