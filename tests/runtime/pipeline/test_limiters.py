@@ -80,3 +80,17 @@ def test_they_follow_a_rate_and_are_kept_while_one_of_them_owes():
     limiters.volume.limiter.decide(0.0, 3)
     assert not limiters.is_droppable(0.0)
     assert limiters.waiting == 0
+
+
+def test_one_that_stays_keeps_what_it_knows_under_another_number():
+    limiters = Limiters.of(BOTH)
+    kept = [pacer for _, pacer in limiters.pacers()]
+    for pacer in kept:
+        pacer.limiter.decide(0.0, 3)
+    other = LimitSettings(
+        RateLimitSettings(6), TokenLimitSettings.per_minute(800), RateLimitSettings(9)
+    )
+    assert limiters.configured(other, 0.0) is limiters
+    assert [pacer for _, pacer in limiters.pacers()] == kept
+    assert [pacer.limiter.settings.max_cost for pacer in kept] == [6, 800, 9]
+    assert [pacer.limiter.held for pacer in kept] == [3, 3, 3]

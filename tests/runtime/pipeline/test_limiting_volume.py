@@ -161,3 +161,12 @@ async def test_one_limit_that_refuses_gives_back_what_others_were_charged(autoju
         house.plan(answer(200))
         assert (await post(house)).refused_by == "byte_limit:tenant"
         assert spent(house) == spent(house, "workspace_limits") == 0
+
+
+async def test_limits_of_bytes_and_of_calls_stand_side_by_side(autojump_clock):
+    """A level may have the one and not the other."""
+    calls = LimitSettings(RateLimitSettings(1, period_s=10.0, scope=Scope.WORKSPACE))
+    async with laid(limits=per_hour(), workspace_limits=calls) as house:
+        house.plan(answer(200))
+        assert [got.at_s for got in await house.ask_many(2)] == [0, 10]
+        assert spent(house) == 1  # time has brought back the other one
