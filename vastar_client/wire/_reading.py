@@ -80,8 +80,7 @@ def _read_string(view: memoryview, at: int, end: int) -> str:
     first_at = at + _U32.unpack_from(view, at)[0] + _OFFSET_BYTES
     # Spelled out, as most of what is read are strings; `_follow` says what is wrong.
     if first_at > end or (stop := first_at + _U32.unpack_from(view, first_at - 4)[0]) > end:
-        _follow(view, at, end, 1)
-        raise AssertionError("unreachable")
+        stop = sum(_follow(view, at, end, 1))  # it raises
     try:
         return str(view[first_at:stop], "utf-8")
     except UnicodeDecodeError as error:
