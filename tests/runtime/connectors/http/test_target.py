@@ -262,7 +262,8 @@ def test_nothing_is_appended_where_there_is_no_query():
 
 
 @pytest.mark.parametrize(
-    "url", ["http://h/a\r\nHost: b", "http://h\n/", "ht\rtp://h/", "http://h/?a\nb", "http://h/#\rx"]
+    "url",
+    ["http://h/a\r\nHost: b", "http://h\n/", "ht\rtp://h/", "http://h/?a\nb", "http://h/#\rx"],
 )
 def test_a_line_end_inside_is_refused(url: str) -> None:
     assert "line end (CR or LF) inside" in refusal(url)
