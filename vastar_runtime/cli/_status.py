@@ -168,7 +168,15 @@ def _rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = Non
 
 
 def _cell(value: object) -> str:
-    return "-" if value is None or value == "" else str(value)
+    """A value for people. Callers choose names: none of theirs moves a cursor or begins a line."""
+    if value is None or value == "":
+        return "-"
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

@@ -264,3 +264,15 @@ def test_tenants_are_told_what_they_used_and_what_is_left():
         "  rate_limit  tenant  acme  2.0",
     ]
     assert list(_status._tenants({})) == ["used since the start: nothing"]
+
+
+def test_a_name_that_a_caller_chose_writes_nothing_to_the_terminal_but_itself():
+    row = {"tenant": "acme\x1b[2J\n  forged  0\x9b\u202e", "workspace": "prüf", "calls": 1}
+    for lines in (
+        [*_status._tenants({"tenants": [row]})],
+        [*describe({**_FOUND, "pools": [{**row, "origin": "http://h\r"}]}, "x")],
+    ):
+        assert all(line.isprintable() for line in lines)
+        (told,) = (line for line in lines if "acme" in line)
+        assert r"acme\x1b[2J\n  forged  0\x9b\u202e" in told
+        assert "prüf" in told
