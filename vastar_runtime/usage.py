@@ -1,9 +1,10 @@
 """What each tenant and workspace has used since the start: for people, in `status --tenants`.
 
 One row for each pair, found by one dictionary look-up a call. Names are the callers' to choose
-where no rules say otherwise, so there are no more than `MOST_ROWS` rows: what comes later is
-counted together, under no name. Calls that were refused before they began are counted for those
-only who have a row: a stranger makes none.
+where no rules say otherwise, and workspaces always, so there are no more than `MOST_ROWS` rows, of
+one tenant `MOST_ROWS_OF_TENANT`: what comes later is counted together, under no name, and nobody's
+workspaces leave another tenant without rows. Calls that were refused before they began are counted
+for those only who have a row: a stranger makes none.
 """
 
 from typing import Any, Final
@@ -12,10 +13,12 @@ import attrs
 
 from vastar_runtime.calls import Call
 
-__all__ = ["MOST_ROWS", "Usage"]
+__all__ = ["MOST_ROWS", "MOST_ROWS_OF_TENANT", "Usage"]
 
 MOST_ROWS: Final = 1000
-_OTHERS: Final = ("(others)", "")
+MOST_ROWS_OF_TENANT: Final = 50
+_UNNAMED: Final = "(others)"
+_OTHERS: Final = (_UNNAMED, "")
 
 
 @attrs.define(eq=False)
@@ -35,6 +38,7 @@ class Usage:
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, str], _Row] = {}
+        self._of_tenant: dict[str, int] = {}
 
     def begins(self, call: Call) -> _Row:
         """A call begins; hand what is returned to `ends`."""
@@ -42,10 +46,20 @@ class Usage:
         key = (request.tenant_id, request.workspace_id or "")
         row = self._rows.get(key)
         if row is None:
-            key = key if len(self._rows) < MOST_ROWS else _OTHERS
-            row = self._rows.setdefault(key, _Row())
+            row = self._another(*key)
         row.in_flight += 1
         return row
+
+    def _another(self, tenant: str, workspace: str) -> _Row:
+        """The row of those who have none yet: their own, or the one that they share."""
+        count = self._of_tenant.get(tenant, 0)
+        key = tenant, workspace if count < MOST_ROWS_OF_TENANT else _UNNAMED
+        if key not in self._rows:
+            if len(self._rows) >= MOST_ROWS:
+                return self._rows.setdefault(_OTHERS, _Row())
+            self._rows[key] = _Row()
+            self._of_tenant[tenant] = count + 1
+        return self._rows[key]
 
     @staticmethod
     def ends(row: _Row, call: Call, *, was_refused: bool) -> None:

@@ -45,3 +45,16 @@ def test_made_up_names_are_counted_together() -> None:
         counts.ends(counts.begins(made), made, was_refused=False)
     assert len(counts.rows()) == usage.MOST_ROWS + 1
     assert next(row for row in counts.rows() if row["tenant"] == "(others)")["calls"] == 50
+
+
+def test_the_workspaces_of_one_tenant_leave_rows_for_the_others() -> None:
+    counts = Usage()
+    for number in range(usage.MOST_ROWS + 50):
+        made = call("greedy", f"workspace-{number}")
+        counts.ends(counts.begins(made), made, was_refused=False)
+    made = call("quiet", "prod")
+    counts.ends(counts.begins(made), made, was_refused=False)
+    rows = {(row["tenant"], row["workspace"]): row["calls"] for row in counts.rows()}
+    assert len(rows) == usage.MOST_ROWS_OF_TENANT + 2
+    assert rows["quiet", "prod"] == 1
+    assert rows["greedy", "(others)"] == usage.MOST_ROWS + 50 - usage.MOST_ROWS_OF_TENANT
