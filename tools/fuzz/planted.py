@@ -125,7 +125,7 @@ def serving_copy(patch: Path | None = None) -> Iterator[str]:
 def find(bug: Planted | None, *, for_s: float, seed: int = 0, profile: str = "all") -> Report:
     """Attack a copy with `bug` in it, or a sound one, for so long at most."""
     with serving_copy(bug.path if bug else None) as path, Upstream() as upstream:
-        world = World(path, upstream, patience_s=3.0)
+        world = World(path, upstream, patience_s=5.0)
         wanted = Wanted(bug.profile if bug else profile, for_s=for_s, seed=seed, shrink_s=10.0)
         report = attack(world, wanted)
         world.close()
@@ -143,13 +143,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missed = 0
     print(f"{'bug':26} {'profile':7} {'caught in':>9} {'examples':>8} {'bytes':>6}  by the rule")
     for bug in bugs:
-        report = find(bug, for_s=flags.seconds, seed=flags.seed)
+        try:
+            report = find(bug, for_s=flags.seconds, seed=flags.seed)
+        except PlantedError as error:
+            missed += 1
+            print(f"{bug.name:26} {error}", flush=True)
+            continue
         missed += report.recording is None
         print(_row(bug.name, report), flush=True)
     sound = find(None, for_s=min(flags.seconds, 20.0), seed=flags.seed)
     print(_row("(none)", sound))
     print(f"{len(bugs) - missed} of {len(bugs)} caught")
-    return 1 if missed or sound.recording is not None else 0
+    return 1 if missed or sound.seen_again else 0
 
 
 def _row(name: str, report: Report) -> str:
