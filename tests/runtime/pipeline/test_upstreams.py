@@ -1,5 +1,6 @@
 """The lease of one call: what it holds while it lasts, and how its refusals read."""
 
+import msgspec
 import pytest
 import trio
 
@@ -9,6 +10,7 @@ from vastar_runtime.outcomes import Disposition, Failure, FailureKind
 from vastar_runtime.pipeline import Upstreams
 from vastar_runtime.pipeline.attempt import Attempt, Ended
 from vastar_runtime.policy.concurrency import Key
+from vastar_runtime.policy.egress import EgressRules, EgressSettings
 from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.retry import RetrySettings
 from vastar_runtime.policy.verdicts import Refused, Scope
@@ -160,3 +162,19 @@ async def test_the_caller_is_told_when_to_come_back_whatever_the_policies_do(aut
             resting = await house.ask()
             assert got.call.retry_after_ms == resting.call.retry_after_ms == 750
             assert resting.refused_by == "cooldown:credential"
+
+
+@pytest.mark.parametrize("mode", [Mode.ENFORCE, Mode.OBSERVE])
+async def test_rules_about_names_hold_for_the_site_that_is_asked_for(mode, autojump_clock):
+    egress = EgressRules(EgressSettings(mode=mode, deny_hosts=("evil.test",)))
+    async with laid(egress=egress) as house:
+        house.plan(answer(), answer())
+        for site, is_fine in ((b"other.test", True), (b"evil.test", mode is Mode.OBSERVE)):
+            request = msgspec.structs.replace(make_request(), headers=[(b"host", site)])
+            call = make_call()
+            with house.layers.lease(call) as lease:
+                got = await lease.request(request)
+                if isinstance(got, UpstreamResponse):
+                    await got.aclose()
+            assert isinstance(got, UpstreamResponse) is is_fine
+            assert call.refused_by == (None if is_fine else "egress_guard:tenant")
