@@ -127,6 +127,7 @@ ROOMS = (
             "vastar_runtime.redaction",
             "vastar_runtime.runtime_files",
             "vastar_runtime.runtime_state",
+            "vastar_runtime.waiters",
             "vastar_runtime.token_file",
         ),
         "values and small helpers that every room above speaks of",

@@ -27,6 +27,14 @@ class CallTasks:
         resting: shared by all connections.
     """
 
+    __slots__ = (
+        "_at_rest",
+        "_given",
+        "_nursery",
+        "_resting",
+        "_serve",
+    )
+
     def __init__(
         self, nursery: trio.Nursery, serve: Callable[[Call], Awaitable[None]], resting: Resting
     ) -> None:

@@ -35,6 +35,7 @@ from vastar_client.wire.messages import Buffer
 from vastar_runtime.logs import get_logger
 from vastar_runtime.outcomes import too_large
 from vastar_runtime.transport.channel import Channel
+from vastar_runtime.waiters import Waiters
 
 __all__ = ["CallerNotReadingError", "Outbox"]
 
@@ -63,6 +64,23 @@ class Outbox:
         stall_timeout_s: the caller is cut off when it takes no byte for so long.
     """
 
+    __slots__ = (
+        "_channel",
+        "_connection",
+        "_empty",
+        "_failure",
+        "_max_queued_bytes",
+        "_queue",
+        "_queued_bytes",
+        "_rest",
+        "_rest_bytes",
+        "_room",
+        "_stall_timeout_s",
+        "_unasked_messages",
+        "_wake",
+        "_writing",
+    )
+
     def __init__(
         self,
         channel: Channel,
@@ -85,8 +103,8 @@ class Outbox:
         self._queued_bytes = 0
         self._writing = False
         self._wake: trio.Event | None = None
-        self._room = trio.lowlevel.ParkingLot()
-        self._empty = trio.lowlevel.ParkingLot()
+        self._room = Waiters()
+        self._empty = Waiters()
 
     @property
     def is_empty(self) -> bool:
@@ -101,7 +119,7 @@ class Outbox:
             is_alone: no other is about to come: send it at once, where that goes.
         """
         while self._queued_bytes > self._max_queued_bytes:
-            await self._room.park()
+            await self._room.wait()
         if is_alone or _weight_bytes(message) >= _LARGE_BYTES:
             self._send(message, is_unasked=False)
         else:
@@ -147,7 +165,7 @@ class Outbox:
     async def wait_empty(self) -> None:
         """Return when everything put was handed to the operating system."""
         while not self.is_empty:
-            await self._empty.park()
+            await self._empty.wait()
 
     def discard(self) -> None:
         """Forget what waits, once the writer has ended: nobody will take it any more."""
@@ -155,7 +173,7 @@ class Outbox:
         self._rest = ()
         # A writer that was cut off leaves this set; a drain waits for what it was sending.
         self._writing = False
-        self._empty.unpark_all()
+        self._empty.wake_all()
 
     async def run(self) -> None:
         """Send what is put, for ever.
@@ -166,7 +184,7 @@ class Outbox:
         """
         while True:
             if not self._queue and not self._writing:
-                self._empty.unpark_all()
+                self._empty.wake_all()
                 self._wake = trio.Event()
                 await self._wake.wait()
                 self._wake = None
@@ -182,7 +200,7 @@ class Outbox:
             self._writing = False
             self._queued_bytes -= weight_bytes
             if self._queued_bytes <= self._max_queued_bytes:
-                self._room.unpark_all()
+                self._room.wake_all()
 
     def _next_batch(self) -> tuple[int, Sequence[Buffer]]:
         """What is to be written next, up to about one batch, and its weight."""

@@ -50,6 +50,7 @@ from vastar_runtime.runtime_state import RuntimeState
 from vastar_runtime.session_streams import SessionStreams
 from vastar_runtime.transport.channel import RECEIVE_BYTES, Channel
 from vastar_runtime.transport.errors import ChannelStalled
+from vastar_runtime.waiters import Waiters
 
 __all__ = ["Session", "SessionLimits"]
 
@@ -121,7 +122,7 @@ class Session:
         self._calls: dict[int, list[Call]] = {}
         self._streams = SessionStreams(self._outbox)
         self._in_flight = 0
-        self._call_ended = trio.lowlevel.ParkingLot()
+        self._call_ended = Waiters()
         self._watching = False
         self._nursery: trio.Nursery | None = None
         self._tasks: CallTasks | None = None
@@ -206,7 +207,7 @@ class Session:
         if self._in_flight >= self._limits.max_in_flight and not self._connection.opted_in:
             self._watch_hangup()
             while self._in_flight >= self._limits.max_in_flight:
-                await self._call_ended.park()
+                await self._call_ended.wait()
         failure = self._why_not(request)
         if failure is None:
             call = self._dispatcher.accept(request, self._caller)
@@ -274,7 +275,7 @@ class Session:
                 del self._calls[call.request.request_id]
             self._in_flight -= 1
             self._state.call_ends()
-            self._call_ended.unpark_all()
+            self._call_ended.wake_all()
 
     # --- other frames -------------------------------------------------------------------------
 
@@ -369,7 +370,7 @@ class Session:
         if self._in_flight or not self._outbox.is_empty:
             self._watch_hangup()
         while self._in_flight:
-            await self._call_ended.park()
+            await self._call_ended.wait()
         await self._outbox.wait_empty()
         with trio.move_on_after(_LINGER_S):
             # Closing with unread bytes resets the connection, and the caller might never see

@@ -33,6 +33,15 @@ class SessionStreams:
         outbox: of the connection.
     """
 
+    __slots__ = (
+        "_answer_credit",
+        "_is_keeping_alive",
+        "_outbox",
+        "_streamed",
+        "_upload_window",
+        "_uploading",
+    )
+
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._answer_credit = ConnectionCredit()
