@@ -154,5 +154,5 @@ async def databases(directory: Path, text: str) -> AsyncIterator[Databases]:
         yield Databases(runtime, end)
         await end.close()
         with trio.fail_after(10):
-            while runtime.runtime.state.connections:
+            while runtime.runtime.state.connections:  # noqa: ASYNC110 - it tells nobody
                 await trio.sleep(0.01)

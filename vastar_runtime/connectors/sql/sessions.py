@@ -25,6 +25,9 @@ class Session(Protocol):
 
     is_usable: bool
 
+    def looks_alive(self) -> bool:
+        """Whether it is worth giving out again after an idle time; asks nobody."""
+
     def run(self, job: Job, begun: Callable[[], None]) -> list[Result]:
         """Do all of `job`, or nothing of it.
 

@@ -87,17 +87,21 @@ class Source:
     @asynccontextmanager
     async def _place(self) -> AsyncIterator["Lent"]:
         async with self._places:
-            if self._idle:
-                session, is_fresh = self._idle.pop().session, False
-            else:
-                session, is_fresh = await self._opened(), True
-            lent = Lent(session, self._threads, is_fresh=is_fresh)
+            lent = Lent(await self._idle_one() or await self._opened(), self._threads)
             try:
                 yield lent
             except BaseException:
                 await self._take_back(lent)
                 raise
             await self._take_back(lent)
+
+    async def _idle_one(self) -> Session | None:
+        while self._idle:
+            session = self._idle.pop().session
+            if session.looks_alive():
+                return session
+            await self._close([session])
+        return None
 
     async def _opened(self) -> Session:
         opened: list[Session] = []
@@ -154,13 +158,11 @@ class Lent:
     """A session that somebody has.
 
     Attributes:
-        is_fresh: it was opened for this.
         is_orphaned: a thread is still in it, and will close it.
     """
 
-    def __init__(self, session: Session, threads: trio.CapacityLimiter, *, is_fresh: bool) -> None:
+    def __init__(self, session: Session, threads: trio.CapacityLimiter) -> None:
         self.session = session
-        self.is_fresh = is_fresh
         self.is_orphaned = False
         self._threads = threads
 

@@ -141,6 +141,10 @@ class SqliteSession:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(max_bytes, _MAX_SQL_BYTES))
         connection.set_authorizer(self._authorize)
 
+    def looks_alive(self) -> bool:
+        """A file does not hang up."""
+        return self.is_usable
+
     def run(self, job: Job, begun: Callable[[], None]) -> list[Result]:
         """Do all of `job`, or nothing of it. Raises SqlError."""
         self._interrupted.clear()
