@@ -79,6 +79,8 @@ ROOMS = (
         ),
         "requests as messages, and streamed answers but for the waiting",
     ),
+    Room(26, ("vastar_client.sql",), "calls to databases as messages, rows, their errors"),
+    Room(27, ("vastar_client.databases",), "what calls a database, on whichever client"),
     Room(
         30,
         (
@@ -92,6 +94,7 @@ ROOMS = (
         40,
         (
             "vastar_client.blocking",
+            "vastar_client.blocking_databases",
             "vastar_client.blocking_events",
             "vastar_client.blocking_streaming",
             "vastar_client._loop_thread",

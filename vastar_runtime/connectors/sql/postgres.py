@@ -164,7 +164,10 @@ class PostgresSession:
             is_alone = job.operation in {"query", "execute"} and not self._config.read_only
             if is_alone:
                 (statement,) = job.statements
-                results = [self._one(statement, self._gauge(job))]
+                if job.operation == "query":
+                    results = [self._rows(statement, self._gauge(job))]
+                else:
+                    results = [self._one(statement, self._gauge(job))]
             else:
                 if job.isolation is not None:
                     connection.isolation_level = _ISOLATIONS[job.isolation]
@@ -183,6 +186,8 @@ class PostgresSession:
         return results
 
     def _all(self, job: Job) -> list[Result]:
+        if job.operation == "query":
+            return [self._rows(job.statements[0], self._gauge(job))]
         if job.operation != "execute_many":
             return [self._one(statement, self._gauge(job)) for statement in job.statements]
         (statement,) = job.statements
@@ -214,13 +219,28 @@ class PostgresSession:
             )
             # Closed where it is left before its end: that stops the statement on the server.
             with closing(cast("Generator[tuple[Any, ...], None, None]", rows_of_all)):
-                count = _STEP_ROWS
+                count, names, types = _STEP_ROWS, list[str](), list[str]()
                 while True:
                     rows = list(islice(rows_of_all, count))
-                    names, types = _columns(cursor)
-                    count = yield Result(names, rows, types=types)
+                    names, types = _columns(cursor) if rows else (names, types)
+                    if not rows and not names:
+                        names, types = self._described(statement)
+                    count = (yield Result(names, rows, types=types)) or _STEP_ROWS
                     if not rows:
                         return
+
+    def _described(self, statement: SqlStatement) -> tuple[list[str], list[str]]:
+        """The columns of a statement that gave no rows: psycopg tells none of its stream then."""
+        connection = self._connection
+        text: str = psycopg.ClientCursor(connection).mogrify(
+            _query(statement.sql), _bound(statement.params)
+        )
+        prepared = connection.pgconn.prepare(b"", text.encode())
+        if prepared.status != pq.ExecStatus.COMMAND_OK:
+            return [], []
+        told = connection.pgconn.describe_prepared(b"")
+        names = [(told.fname(index) or b"").decode() for index in range(told.nfields)]
+        return names, [_type_name(told.ftype(index)) for index in range(told.nfields)]
 
     def interrupt(self) -> None:
         """Ask the server to stop what runs, in a thread of its own: it takes a round trip."""
@@ -246,6 +266,16 @@ class PostgresSession:
     def _gauge(self, job: Job) -> Gauge:
         most = self._config.max_rows
         return Gauge(min(job.max_rows or most, most), self._config.max_result_bytes)
+
+    def _rows(self, statement: SqlStatement, gauge: Gauge) -> Result:
+        """A query's result, of which no more is taken from the server than an answer may have."""
+        result, rows = Result(), list[Any]()
+        with closing(self._pieces(statement)) as pieces:
+            for piece in pieces:
+                gauge.add(piece.rows)
+                rows += piece.rows
+                result = piece
+        return result._replace(rows=rows, row_count=len(rows))
 
     def _one(self, statement: SqlStatement, gauge: Gauge) -> Result:
         if self._interrupted.is_set():
@@ -294,7 +324,8 @@ class PostgresSession:
             self._broken = True
             blame = Blame.LOST
         elif sqlstate is None:
-            blame = Blame.CALLER  # psycopg's own: placeholders, types
+            blame = Blame.CALLER  # psycopg's own: placeholders, types, a query without rows
+            self._broken = True
         else:
             blame = blame_of_sqlstate(sqlstate)
             self._reset()
@@ -337,17 +368,15 @@ def _value(value: Any) -> Any:
     return value
 
 
-def _columns(
-    cursor: psycopg.Cursor[Any],
-) -> tuple[list[str], list[str]]:
-    names, types = [], []
-    for column in cursor.description or ():
-        names.append(column.name)
-        found = psycopg.adapters.types.get(column.type_code)
-        if found is None:
-            types.append("any")
-        elif column.type_code == found.array_oid and found.array_oid != found.oid:
-            types.append("array")
-        else:
-            types.append(_TYPES.get(found.name, found.name))
-    return names, types
+def _columns(cursor: psycopg.Cursor[Any]) -> tuple[list[str], list[str]]:
+    columns = cursor.description or ()
+    return [each.name for each in columns], [_type_name(each.type_code) for each in columns]
+
+
+def _type_name(oid: int) -> str:
+    found = psycopg.adapters.types.get(oid)
+    if found is None:
+        return "any"
+    if oid == found.array_oid != found.oid:
+        return "array"
+    return _TYPES.get(found.name, found.name)

@@ -4,7 +4,7 @@
 soon, again and again if need be, and never waits long itself.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Final, Protocol
 
 from vastar_runtime.connectors.sql.errors import Blame, SqlError
@@ -81,7 +81,7 @@ class Gauge:
         self._rows = 0
         self._bytes = 0
 
-    def add(self, rows: list[tuple[object, ...]]) -> None:
+    def add(self, rows: Sequence[Sequence[object]]) -> None:
         """Count these too.
 
         Raises:
