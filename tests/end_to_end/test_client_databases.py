@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.support import leaks
 from tests.support.commands import end, serving
 from tests.support.postgres import postgres_server
 from vastar_client import (
@@ -46,7 +47,8 @@ def config(tmp_path_factory) -> Iterator[RuntimeConfig]:
             url = "{server.url}"
             """
         )
-        with serving("--config", str(file), "--socket", str(path)) as process:
+        served = serving("--config", str(file), "--socket", str(path))
+        with served as process, leaks.keep(process.pid):
             yield RuntimeConfig(tenant_id="acme", socket_path=str(path), use_environment=False)
             status, logged = end(process, signal.SIGTERM)
             assert status == 0, logged[-2000:]
