@@ -11,7 +11,17 @@ from typing import Self, Unpack
 
 from vastar_client._streams import LiveStream
 from vastar_client.errors import ConnectorException
-from vastar_client.sql import Asked, Params, Row, Rows, SqlOptions, Statement, asked, database_error
+from vastar_client.sql import (
+    Asked,
+    InternalError,
+    Params,
+    Row,
+    Rows,
+    SqlOptions,
+    Statement,
+    asked,
+    database_error,
+)
 from vastar_client.wire import RemoteProtocolError
 from vastar_client.wire.rows import BlockReader, rows_of
 
@@ -32,7 +42,7 @@ class _Reading:
                 self.columns = tuple(block.names)
                 self.ready.extend(rows_of(block))
         except RemoteProtocolError as error:
-            raise database_error(ConnectorException(f"rows cannot be read: {error}")) from None
+            raise InternalError(f"rows cannot be read: {error}") from None
 
 
 class AsyncRowStream:
