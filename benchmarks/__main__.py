@@ -44,6 +44,7 @@ BENCHMARKS: Final = (
     "pipeline_cost",
     "shared_policies_cost",
     "metrics_cost",
+    "guard_cost",
 )
 """Modules with a `SUMMARY` and a `run(Options) -> Report`, and maybe `OPTIONS` of their own."""
 IN_CI: Final = ("ci_guard",)
@@ -119,10 +120,10 @@ def _measured(defaults: Options, given: argparse.Namespace) -> Options:
 
 def _list() -> None:
     for name in BENCHMARKS:
-        print(f"{name:20}{import_module(f'benchmarks.{name}').SUMMARY}")
+        print(f"{name:22}{import_module(f'benchmarks.{name}').SUMMARY}")
     for name, script in SCRIPTS.items():
-        print(f"{name:20}{script.summary}")
-    print(f"{'all':20}all of them")
+        print(f"{name:22}{script.summary}")
+    print(f"{'all':22}all of them")
     print("\nNAME --explain tells its peer, its load shape, and what would be cheating.")
 
 

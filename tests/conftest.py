@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from tests.support import caps, golden, leaks
+from tests.support import caps, golden, leaks, planted
 
 _COMMON = hypothesis.settings(
     deadline=None,  # a slow shared machine is no fault of a test; the caps bound the time
@@ -22,6 +22,9 @@ _settings.register_profile("ci", _COMMON, max_examples=300, derandomize=True)
 _settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") == "true" else "quick")
 )
+
+
+planted.watch()
 
 
 def _cap_s(item: pytest.Item) -> float:
@@ -51,7 +54,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    """Fail a test that left something behind once all its fixtures are gone.
+    """Fail a test that left something behind once all its fixtures are gone, or told a secret.
 
     The young generations are collected here, so that a forgotten socket warns beside the test that
     forgot it; what is older is collected, and fails the run, at its end.
@@ -61,6 +64,9 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     found = leaks.left_behind(*item.stash[_BEFORE])
     if found:
         pytest.fail("left behind: " + "; ".join(found), pytrace=False)
+    secrets = planted.told(text for when, _, text in item._report_sections if when == "call")
+    if secrets:
+        pytest.fail(f"a planted secret was told: {secrets[0]}", pytrace=False)
     return result
 
 

@@ -14,6 +14,7 @@ from benchmarks import (
     _pipeline_calls,
     _shared_calls,
     closed_loop,
+    guard_cost,
     memory,
     metrics_cost,
     noisy_neighbour,
@@ -312,6 +313,7 @@ def test_every_benchmark_runs() -> None:
     assert [row["who"] for row in pipelining.run(short).rows] == ["at once", "one by one"]
     assert len(memory.run(short).rows) == 7
     assert len(metrics_cost.run(short).rows) == 3
+    assert len(guard_cost.run(short).rows) == 9
 
 
 def test_the_room_needs_no_other_process_to_be_listed() -> None:

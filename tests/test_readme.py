@@ -12,7 +12,13 @@ from tests.support.example_world import example_world
 from tests.support.snippets import Snippet, fences, missing_messages, sequences
 from tools import dev
 from vastar_runtime.cli._main import _parser
-from vastar_runtime.config import PoliciesConfig, RuntimeConfig, load_config
+from vastar_runtime.config import (
+    CredentialConfig,
+    OAuth2Config,
+    PoliciesConfig,
+    RuntimeConfig,
+    load_config,
+)
 from vastar_runtime.config._policies import EVERYWHERE
 from vastar_runtime.config._schema import policy_leaves
 from vastar_runtime.policy_book import PolicyBook
@@ -143,8 +149,11 @@ def test_the_table_of_policies_says_where_each_may_stand():
 
 
 def test_the_configuration_files_it_shows_load(tmp_path):
-    (text,) = [f.text for f in fences(README) if f.language == "toml"]
+    text, credentials = [f.text for f in fences(README) if f.language == "toml"]
     file = tmp_path / "vastar.toml"
+    file.write_text(credentials)
+    acme = load_config(file=str(file), environ={}).config.tenants["acme"]
+    assert acme.credentials.keys() == {"https://api.openai.com"}
     file.write_text(text)
     book = PolicyBook(load_config(file=str(file), environ={}).config)
     policies = book.of("acme", "prod", "https://api.example.com")
@@ -152,6 +161,16 @@ def test_the_configuration_files_it_shows_load(tmp_path):
     assert policies.tenant_limits.requests.limit == 100
     assert (policies.limits.tokens.rate.limit, policies.limits.tokens.rate.period_s) == (60_000, 60)
     assert policies.breaker.mode.value == "observe"
+
+
+def test_the_keys_of_credentials_are_all_named():
+    named = {
+        key for keys, *_ in rows(section("Credentials")) for key in re.findall(r"`([^`]+)`", keys)
+    }
+    assert named == {
+        *(key for key in CredentialConfig.__struct_fields__ if key != "oauth2"),
+        *(f"oauth2.{key}" for key in OAuth2Config.__struct_fields__),
+    }
 
 
 def test_the_command_for_one_caller_is_one():

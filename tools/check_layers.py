@@ -141,6 +141,7 @@ ROOMS = (
     Room(16, ("vastar_runtime.sharing",), "policy state that the workers of a host share"),
     Room(17, ("vastar_runtime.streams",), "answers and request bodies in pieces, under credit"),
     Room(18, ("vastar_runtime.calls",), "a call: its deadline, its progress, its parts"),
+    Room(25, ("vastar_runtime.usage",), "what tenants have used"),
     Room(35, ("vastar_runtime.patience",), "how long a connection waits for its caller"),
     Room(25, ("vastar_runtime.identity",), "who calls, and on whose behalf they may"),
     Room(19, ("vastar_runtime.workers",), "several processes behind one socket, and how they talk"),

@@ -180,7 +180,7 @@ class Runtime:
 
     def policies(self) -> dict[str, Any]:
         """What the policies are and hold."""
-        return describe(self._around)
+        return describe(self._around) | {"tenants": self._dispatcher.usage.rows()}
 
     async def metrics(self) -> bytes:
         """The text for Prometheus."""
@@ -208,12 +208,11 @@ class Runtime:
             ConfigError: it cannot be used; nothing has changed.
         """
         refuse_unusable(new, os.environ)
-        self._reopen_audit(new)
-        changes = compare(self.config, new)
-        now_s = trio.current_time()
-        book = PolicyBook(new)
+        running, changes = taken_up(self.config, new), compare(self.config, new)
+        now_s, book = trio.current_time(), PolicyBook(new)
         credentials = CredentialBook(new, os.environ, self._tokens, self._upstreams.book)
         sources = self._further.prepare(new)
+        self._reopen_audit(new)
         machines = self._around.machines
         machines.reconfigure(book, now_s)
         if egress_changed(self.config, new):
@@ -233,9 +232,10 @@ class Runtime:
         self._identity.configure(new)
         self.doors.configure(new.server)
         self.caller_tls = caller_context(new.tcp)
-        self.config = taken_up(self.config, new)
-        told = {"applied": changes.applied, "needs_restart": changes.needs_restart}
+        self.config = running
+        told: dict[str, Any] = attrs.asdict(changes)
         _log.info("configuration reloaded", **told)
+        audit.audit("reloaded", changed=changes.applied)  # whoever asked: a signal has no caller
         return told
 
     def _reopen_audit(self, new: RuntimeConfig) -> None:

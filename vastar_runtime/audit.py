@@ -6,11 +6,13 @@ one write each, so that several workers share it) or else into the event log, ma
 and past its level. A caller that is refused a thousand times a second does not fill the disk: of
 one event and one user only so many lines a second are written, and the next one says how many were
 left out. Lines that cannot be written are dropped and counted, as in the event log: a full disk
-must not stop the service.
+must not stop the service. Where the kernel tells no user, the address counts as one, or else the
+tenant: nobody's flood hides what another one does.
 
-The keys of a line: `timestamp`, `audit`, `event`, then where known `uid`, `gid`, `pid`,
-`connection`, `tenant` (the one that was wanted), `workspace`, `origin`, `rule` (what refused, as
-`refused_by` on the wire), `reason` (words), `trace_id`, and what an event has of its own.
+The keys of a line: `timestamp`, `audit`, `event`, then where known `uid`, `gid`, `pid`, `who` (the
+address of a caller over TCP), `connection`, `tenant` (the one that was wanted), `workspace`,
+`origin`, `rule` (what refused, as `refused_by` on the wire), `reason` (words), `trace_id`, and what
+an event has of its own.
 """
 
 import os
@@ -53,6 +55,10 @@ class Who(Protocol):
     @property
     def pid(self) -> int | None:
         """The process, likewise."""
+
+    @property
+    def address(self) -> str | None:
+        """Where it calls from, over TCP."""
 
 
 @attrs.define
@@ -105,15 +111,14 @@ class AuditLog:
         sink = self._sink or logs.sink()
         if sink is None:
             return
-        uid = None if caller is None else caller.uid
-        left_out = self._left_out(event, uid)
-        if left_out is None:
-            return
         said: dict[str, Any] = {"audit": True, "event": event}
         if caller is not None:
-            said |= {"uid": uid, "gid": caller.gid, "pid": caller.pid}
-            said["connection"] = caller.connection_id or None
+            said |= {"uid": caller.uid, "gid": caller.gid, "pid": caller.pid}
+            said |= {"who": caller.address, "connection": caller.connection_id or None}
         said |= fields
+        left_out = self._left_out(event, _whose(said))
+        if left_out is None:
+            return
         if left_out:
             said["left_out"] = left_out
         known = {name: value for name, value in said.items() if value is not None}
@@ -122,14 +127,14 @@ class AuditLog:
         line |= {name: _printable(value) for name, value in clean.items()}
         sink.msg_at_once(_ENCODE(line))
 
-    def _left_out(self, event: str, uid: int | None) -> int | None:
+    def _left_out(self, event: str, whose: object) -> int | None:
         """How many lines were left out before this one; None when this one is left out too."""
         now_s = self._clock_s()
-        second = self._seconds.get((event, uid))
+        second = self._seconds.get((event, whose))
         if second is None:
             if len(self._seconds) >= _MAX_COUNTED:
                 self._seconds.clear()
-            second = self._seconds[event, uid] = _Second(now_s)
+            second = self._seconds[event, whose] = _Second(now_s)
         if now_s - second.began_s >= 1:
             second.began_s, second.lines = now_s, 0
         if second.lines >= MAX_LINES_PER_SECOND:
@@ -138,6 +143,12 @@ class AuditLog:
         second.lines += 1
         left_out, second.left_out = second.left_out, 0
         return left_out
+
+
+def _whose(said: dict[str, Any]) -> object:
+    """Whose a line is, as lines are counted: of a user, of an address, or of a tenant."""
+    known = (said.get(name) for name in ("uid", "who", "tenant"))
+    return next((value for value in known if value is not None), None)
 
 
 _log = AuditLog()

@@ -48,6 +48,7 @@ class CallTasks:
 
     async def _run(self, call: Call) -> None:
         await self._serve(call)
+        del call  # it may hold a body of megabytes, and this frame lives on
         while self._resting.tasks < _MAX_RESTING:
             await self._serve(await self._rest())
 

@@ -41,6 +41,7 @@ class Caller:
         gid: the user's main group, where it is known.
         groups: all its groups, that one included.
         subjects: names in the certificate that it showed.
+        address: where it calls from over TCP, as connections are counted.
     """
 
     connection_id: int = 0
@@ -49,6 +50,7 @@ class Caller:
     gid: int | None = None
     groups: frozenset[int] = frozenset()
     subjects: frozenset[str] = frozenset()
+    address: str | None = None
 
 
 @attrs.define(eq=False)
@@ -74,6 +76,7 @@ class Call:
         backoff_us: time spent between attempts.
         refused_by: `policy:scope` of the last of our own policies that refused it something.
         retry_after_ms: when that, or the upstream, said to come back; 0 is unknown.
+        llm_tokens: what answers said they cost, where that was read.
     """
 
     request: ExecuteRequest
@@ -94,6 +97,7 @@ class Call:
     backoff_us: int = 0
     refused_by: str | None = None
     retry_after_ms: int = 0
+    llm_tokens: int = 0
     stream: AnswerStream | None = None
     upload: Upload | None = None
     head_timeout_s: float | None = None

@@ -23,11 +23,13 @@ from vastar_client.wire import (
 )
 from vastar_runtime.call_log import CallLine, write_call
 from vastar_runtime.calls import Call, Caller
+from vastar_runtime.identity.visas import NOT_ALLOWED
 from vastar_runtime.logs import call_context, get_logger
 from vastar_runtime.metrics import Meters
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply, Streamed
 from vastar_runtime.pipeline import Pipeline
 from vastar_runtime.policy.deadline import Deadline
+from vastar_runtime.usage import Usage
 
 __all__ = ["ERROR_CLASSES", "Dispatcher"]
 
@@ -69,6 +71,7 @@ _ENDED_BY: Final[Mapping[FailureKind, str]] = MappingProxyType(
 
 _SUCCESS: Final = ErrorClass.SUCCESS.name
 _COMPLETED: Final = Disposition.COMPLETED.name
+_NOT_SENT: Final = Disposition.NOT_SENT
 
 _log = get_logger(__name__)
 
@@ -84,6 +87,7 @@ class Dispatcher:
         stream_timeout_s: the same for streams, from their first byte to their last, and for calls
             whose body follows: how long that takes is their caller's business.
         max_answer_bytes: longest answer frame, as the length prefix counts.
+        usage: where they are counted for their tenants.
     """
 
     pipeline: Pipeline
@@ -92,6 +96,7 @@ class Dispatcher:
     default_timeout_s: float
     stream_timeout_s: float
     max_answer_bytes: int
+    usage: Usage = attrs.field(factory=Usage)
 
     def accept(self, request: ExecuteRequest, caller: Caller) -> Call:
         """The call that `request` begins, now."""
@@ -117,18 +122,23 @@ class Dispatcher:
             workspace=request.workspace_id or "",
         ):
             outcome: Outcome | None = None
+            used = self.usage.begins(call)
             try:
                 outcome = await self._run(call)
             finally:
                 duration_us = int((trio.current_time() - arrived_at_s) * 1_000_000)
                 _log_call(call, outcome, duration_us)
                 self._count(call, outcome, duration_us)
+                was_refused = isinstance(outcome, Failure) and call.disposition is _NOT_SENT
+                self.usage.ends(used, call, was_refused=was_refused)
         answer = _answer(call, outcome, duration_us)
         return answer if call.stream is None else _end_of(answer, call, outcome)
 
     def refuse(self, request: ExecuteRequest, failure: Failure) -> ExecuteResponse | StreamEnd:
         """The answer to a request that is not begun at all."""
         error_class = ERROR_CLASSES[failure.kind]
+        if failure is not NOT_ALLOWED:  # nobody counts in the name of a tenant that is not theirs
+            self.usage.refused(request.tenant_id, request.workspace_id)
         self.meters.call_ended(
             request.connector_name,
             error_class.name,

@@ -150,9 +150,12 @@ class Outbox:
             await self._empty.park()
 
     def discard(self) -> None:
-        """Forget what waits: nobody will take it any more."""
+        """Forget what waits, once the writer has ended: nobody will take it any more."""
         self._queue.clear()
         self._rest = ()
+        # A writer that was cut off leaves this set; a drain waits for what it was sending.
+        self._writing = False
+        self._empty.unpark_all()
 
     async def run(self) -> None:
         """Send what is put, for ever.

@@ -48,8 +48,11 @@ class Patience:
 
     async def receive(
         self, channel: Channel, connection: Connection, is_busy: Callable[[], bool]
-    ) -> None:
+    ) -> int:
         """Receive some bytes into `connection`; `is_busy` says whether calls are under way.
+
+        Returns:
+            How many there were.
 
         Raises:
             RemoteProtocolError: too little came of a frame; it closes the connection.
@@ -57,13 +60,15 @@ class Patience:
             trio.BrokenResourceError: the connection failed.
         """
         if connection.in_frame:
-            await self._within_frame(channel, connection)
+            data = await self._within_frame(channel)
         elif self.idle_s or (self.visa is not None and self.visa.is_stranger):
-            await self._between_frames(channel, connection, is_busy)
+            data = await self._between_frames(channel, is_busy)
         else:
-            connection.receive_data(await channel.receive_some())
+            data = await channel.receive_some()
+        connection.receive_data(data)
+        return len(data)
 
-    async def _within_frame(self, channel: Channel, connection: Connection) -> None:
+    async def _within_frame(self, channel: Channel) -> bytes:
         now_s = trio.current_time()
         if self.frame_began_s is None:
             self.frame_began_s, self._frame_bytes = now_s, 0
@@ -71,8 +76,7 @@ class Patience:
         with trio.move_on_at(min(now_s + self.silence_s, due_s)):
             data = await channel.receive_some()
             self._frame_bytes += len(data)
-            connection.receive_data(data)
-            return
+            return data
         raise RemoteProtocolError(
             f"an unfinished frame got no byte for {self.silence_s:g} s"
             if now_s + self.silence_s <= due_s
@@ -81,15 +85,12 @@ class Patience:
             closes=True,
         )
 
-    async def _between_frames(
-        self, channel: Channel, connection: Connection, is_busy: Callable[[], bool]
-    ) -> None:
+    async def _between_frames(self, channel: Channel, is_busy: Callable[[], bool]) -> bytes:
         while True:
             limit_s = self.idle_s or math.inf
             if self.visa is not None and self.visa.is_stranger:
                 limit_s = min(limit_s, self.silence_s)
             with trio.move_on_after(limit_s):
-                connection.receive_data(await channel.receive_some())
-                return
+                return await channel.receive_some()
             if not is_busy():
                 raise Idle

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 from vastar_runtime.config import (
     BreakerConfig,
     BulkheadConfig,
+    ByteLimitConfig,
     EgressConfig,
     HeaderLearningConfig,
     PoliciesConfig,
@@ -50,6 +51,9 @@ __all__ = ["MAX_COMBINATIONS", "PolicyBook", "egress_changed", "has_strangers"]
 MAX_COMBINATIONS: Final = 16_384
 """Of written places that are kept merged: about 8 MB. Beyond it all are forgotten and made again
 as they are asked for, at some 100 us each."""
+
+_MAX_BYTES_DEBT_S: Final = 3600.0
+"""What a long answer can owe: nobody knows its length before, and it is real, unlike a guess."""
 
 _Settings = TypeVar("_Settings")
 _Places = tuple[str | None, tuple[str, str] | None, str | None]
@@ -155,15 +159,32 @@ def _policies(config: PoliciesConfig, share: _Share, *, has_strangers: bool) -> 
                 )
             ),
             header_learning=share(_header_learning(config.header_learning)),
-            limits=share(_limits(config.rate_limit, config.token_limit, Scope.CREDENTIAL)),
+            limits=share(
+                _limits(config.rate_limit, config.token_limit, config.byte_limit, Scope.CREDENTIAL)
+            ),
             workspace_limits=share(
-                _limits(config.workspace_rate_limit, config.workspace_token_limit, Scope.WORKSPACE)
+                _limits(
+                    config.workspace_rate_limit,
+                    config.workspace_token_limit,
+                    config.workspace_byte_limit,
+                    Scope.WORKSPACE,
+                )
             ),
             tenant_limits=share(
-                _limits(config.tenant_rate_limit, config.tenant_token_limit, Scope.TENANT)
+                _limits(
+                    config.tenant_rate_limit,
+                    config.tenant_token_limit,
+                    config.tenant_byte_limit,
+                    Scope.TENANT,
+                )
             ),
             origin_limits=share(
-                _limits(config.origin_rate_limit, config.origin_token_limit, Scope.ORIGIN)
+                _limits(
+                    config.origin_rate_limit,
+                    config.origin_token_limit,
+                    config.origin_byte_limit,
+                    Scope.ORIGIN,
+                )
             ),
             cooldown=share(
                 CooldownSettings(
@@ -273,19 +294,27 @@ def _egress(egress: EgressConfig, *, has_strangers: bool) -> EgressRules:
     )
 
 
-def _limits(requests: RateLimitConfig, tokens: TokenLimitConfig, scope: Scope) -> LimitSettings:
+def _limits(
+    requests: RateLimitConfig, tokens: TokenLimitConfig, volume: ByteLimitConfig, scope: Scope
+) -> LimitSettings:
     calls = _rate(requests, scope, "rate_limit")
     rate = _rate(tokens, scope, "token_limit")
-    if calls is None and rate is None:
+    octets = _rate(volume, scope, "byte_limit", max_debt_s=_MAX_BYTES_DEBT_S)
+    if calls is None and rate is None and octets is None:
         return NO_LIMITS
     return LimitSettings(
         requests=calls,
         tokens=None if rate is None else TokenLimitSettings(rate, tokens.default_max_tokens),
+        volume=octets,
     )
 
 
 def _rate(
-    limit: RateLimitConfig | TokenLimitConfig, scope: Scope, policy: str
+    limit: RateLimitConfig | TokenLimitConfig | ByteLimitConfig,
+    scope: Scope,
+    policy: str,
+    *,
+    max_debt_s: float = 0.0,
 ) -> RateLimitSettings | None:
     if limit.limit is None:
         return None
@@ -297,4 +326,5 @@ def _rate(
         scope=scope,
         policy=policy,
         mode=Mode(limit.mode),
+        max_debt_s=max_debt_s,
     )

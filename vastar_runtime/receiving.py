@@ -31,12 +31,12 @@ async def receive(runtime: Runtime, sock: socket.socket) -> None:
         except OSError as error:  # the caller is gone again
             _log.debug(_GONE, errno=error.errno)
             return
+        who = name_of(None if peer is None else peer.uid, address)
         caller = (
-            Caller()
+            Caller(address=who)
             if peer is None
             else Caller(0, peer.uid, peer.pid or None, peer.gid, peer.groups)
         )
-        who = name_of(caller.uid, address)
         if not runtime.doors.enter(who):
             channel.abort()
             return
@@ -58,7 +58,7 @@ async def _serve_over_tls(runtime: Runtime, channel: Channel, who: str) -> None:
     except TlsError as error:
         audit("tls_refused", who=who, rule="tls:handshake", reason=str(error))
         return
-    await runtime.serve(secure, caller=Caller(subjects=subjects))
+    await runtime.serve(secure, caller=Caller(subjects=subjects, address=who))
 
 
 def _address_of(sock: socket.socket) -> str | None:

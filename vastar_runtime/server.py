@@ -23,7 +23,7 @@ import trio
 from vastar_runtime import audit, logs
 from vastar_runtime._version import __version__
 from vastar_runtime.assembly import Runtime, refuse_unusable
-from vastar_runtime.config import ConfigError, RuntimeConfig, parse_tcp_address
+from vastar_runtime.config import ConfigError, RuntimeConfig, parse_tcp_address, taken_up
 from vastar_runtime.listeners import (
     Listener,
     close_listeners,
@@ -244,6 +244,7 @@ class _Host:
     def check(self, config: RuntimeConfig) -> None:
         """Raises ConfigError when it cannot serve with this."""
         refuse_unusable(config, os.environ)
+        taken_up(self.runtime.config, config)
 
     def take_up(self, config: RuntimeConfig) -> Mapping[str, Any]:
         """Serve with this; raises ConfigError, and then nothing has changed."""
@@ -280,6 +281,7 @@ async def _drain(runtime: Runtime, stop: _Stop) -> None:
         drain_s=times.drain_s,
         stream_drain_s=times.stream_drain_s,
     )
+    audit.audit("draining", in_flight=runtime.state.calls_in_flight)
     notify("STOPPING=1")
     if not await runtime.drain(times.drain_s, times.stream_drain_s):
         stop.ending = Ending.DRAIN_TIME_OVER

@@ -48,7 +48,7 @@ from vastar_runtime.outcomes import Failure, FailureKind
 from vastar_runtime.patience import Idle, Patience
 from vastar_runtime.runtime_state import RuntimeState
 from vastar_runtime.session_streams import SessionStreams
-from vastar_runtime.transport.channel import Channel
+from vastar_runtime.transport.channel import RECEIVE_BYTES, Channel
 from vastar_runtime.transport.errors import ChannelStalled
 
 __all__ = ["Session", "SessionLimits"]
@@ -150,19 +150,23 @@ class Session:
 
     async def _read(self) -> bool:
         """Handle what the caller sends; whether its calls still want their answers."""
-        events_in_a_row = 0
+        events_in_a_row = received_bytes = 0
         try:
             while True:
                 events_in_a_row += 1
                 if events_in_a_row >= _MAX_EVENTS_IN_A_ROW:
                     # A chunk may hold thousands of small frames: neither the other callers nor
                     # this one's own answers shall wait for all of them.
-                    events_in_a_row = 0
+                    events_in_a_row = received_bytes = 0
                     await trio.lowlevel.checkpoint()
                 try:
                     event = self._connection.next_event()
                     if event is NEED_DATA:
-                        await self._patience.receive(self._channel, self._connection, self._is_busy)
+                        received_bytes += await self._patience.receive(
+                            self._channel, self._connection, self._is_busy
+                        )
+                        if received_bytes < RECEIVE_BYTES:
+                            events_in_a_row = 0  # it waits each time; behind much it need not
                         continue
                     self._patience.frame_began_s = None
                     if event is END_OF_STREAM:
@@ -226,8 +230,6 @@ class Session:
                 retry_after_ms=_DRAINING_RETRY_AFTER_MS,
                 refused_by="drain:runtime",
             )
-        if self._visa is not None and not self._visa.admits(request):
-            return NOT_ALLOWED
         for name in ("tenant_id", "workspace_id", "trace_id"):
             text = getattr(request, name)
             if text is not None and len(text) > _MAX_ID_CHARACTERS:
@@ -235,6 +237,9 @@ class Session:
                     FailureKind.INVALID_REQUEST,
                     f"{name} of {len(text)} characters: at most {_MAX_ID_CHARACTERS}",
                 )
+        # Ids that are too long never get here: what a visa was told it remembers.
+        if self._visa is not None and not self._visa.admits(request):
+            return NOT_ALLOWED
         if request.stream or request.body_follows:
             if not request.request_id:
                 return Failure(

@@ -107,7 +107,12 @@ def test_the_table_of_dispositions_is_whole():
 def test_the_table_of_policies_that_refuse_is_whole():
     """All that refuse a call, each with its class; the quota of retries refuses none."""
     told = {name: row[1] for row in rows_of("Policies that refuse") for name in words(row[0])}
-    kinds = {**_KINDS, "in_flight": FailureKind.OVERLOADED, "drain": FailureKind.DRAINING}
+    kinds = {
+        **_KINDS,
+        "in_flight": FailureKind.OVERLOADED,
+        "drain": FailureKind.DRAINING,
+        "identity": FailureKind.INVALID_REQUEST,
+    }
     classes = {policy: ERROR_CLASSES[kind].name for policy, kind in kinds.items()}
     assert told == {**classes, "retry_quota": "as the failure"}
     sources = (ROOT / "vastar_runtime").rglob("*.py")

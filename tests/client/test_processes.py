@@ -23,11 +23,11 @@ def until(condition):
 """
 
 
-def run(script, *, prelude=PRELUDE):
+def run(script, *flags, prelude=PRELUDE):
     """The lines that `script` prints; it must end well and write nothing to stderr."""
     code = prelude + textwrap.dedent(script)
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", code],
+        [sys.executable, *flags, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", code],
         capture_output=True,
         text=True,
         timeout=60,
@@ -63,6 +63,22 @@ def test_nor_when_it_is_used():
         print([m for m in {FORBIDDEN} if m in sys.modules])
         """
     ) == ["http://api.test/x", "[]"]
+
+
+def test_text_is_never_compared_with_bytes():
+    """Under `-bb`, which some run their tests with, that is an error."""
+    assert run(
+        """
+        with FakeRuntime(lambda r: respond(json=r.url)) as fake, RuntimeClient(fake.config) as c:
+            print(c.get(URL, headers={"Accept": "a", "x-own": "b"}).json())
+        from vastar_client.wire import HttpResponse, encode_http_response
+        for own in ("x-own", b"x-own"), ("date", b"date"):
+            for name in own:
+                encode_http_response(HttpResponse(200, ((name, "a" if name is own[0] else b"a"),)))
+        print("fine")
+        """,
+        "-bb",
+    ) == ["http://api.test/x", "fine"]
 
 
 def test_keyboard_interrupt_cancels_the_call_and_the_client_goes_on():

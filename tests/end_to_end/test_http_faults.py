@@ -19,6 +19,8 @@ from tests.support.http_calls import (
 )
 from tests.support.running import running
 from tests.support.sessions import WALL_START_MS
+from tests.support.streaming import streaming
+from tests.support.upstream_bodies import counted, pieces
 from vastar_client.wire import Disposition, ErrorClass, ExecuteResponse
 from vastar_runtime.config import HttpConfig, RuntimeConfig
 from vastar_runtime.transport.fake import Reset, Send, Wait
@@ -224,8 +226,8 @@ async def test_a_body_that_arrives_just_in_time_is_an_answer(autojump_clock):
 
 @pytest.mark.parametrize("fields", [{}, NATIVE])
 async def test_a_bomb_stops_at_the_frame_limit_in_bounded_memory(fields, autojump_clock):
-    """A body that decodes to a thousand times its size, and is sent without end."""
-    bomb = gzip.compress(bytes(64 << 20))
+    """A body that decodes to two hundred times its size, and is sent without end."""
+    bomb = gzip.compress(bytes(64 << 20), 1)
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n"
     async with running() as runtime:
         runtime.network.handlers[RAW_PORT] = raw(head, Send(bomb, 1024), Wait())
@@ -242,6 +244,48 @@ async def test_a_bomb_stops_at_the_frame_limit_in_bounded_memory(fields, autojum
         )
         await trio.testing.wait_all_tasks_blocked()
         assert all(channel.closed for channel in runtime.network.channels)
+
+
+@pytest.mark.parametrize("fields", [{}, NATIVE])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_bomb_is_refused_for_its_ratio(fields, times, autojump_clock):
+    """It breaks off after a few mebibytes, and is not worth a retry."""
+    bomb = bytes(64 << 20)
+    for _ in range(times):
+        bomb = gzip.compress(bomb)
+    codings = ", ".join(["gzip"] * times)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {codings}\r\n\r\n".encode()
+    async with running() as runtime:
+        runtime.network.handlers[RAW_PORT] = raw(head, Send(bomb, 1024), Wait())
+        payload = native_payload(RAW_URL) if fields else {"url": RAW_URL}
+        tracemalloc.start()
+        try:
+            answer = await runtime.http(payload, **fields)
+            assert tracemalloc.get_traced_memory()[1] < 8 << 20
+        finally:
+            tracemalloc.stop()
+        assert answer.error_class is ErrorClass.PERMANENT
+        assert answer.error_message.endswith(
+            f"the body ({codings}) decodes to more than 1000 times its length, "
+            "as a decompression bomb does"
+        )
+        await trio.testing.wait_all_tasks_blocked()
+        assert all(channel.closed for channel in runtime.network.channels)
+
+
+async def test_a_bomb_breaks_off_and_holds_no_more_than_a_window(autojump_clock):
+    bomb = gzip.compress(gzip.compress(bytes(200_000_000), mtime=0), mtime=0)
+    async with running() as runtime:
+        runtime.network.handlers[RAW_PORT] = pieces(counted(bomb, "content-encoding: gzip, gzip"))
+        caller = await streaming(runtime)
+        stream = await caller.begin(1, {"url": RAW_URL}, reads=False)
+        await trio.sleep(10)
+        assert stream.total_bytes == 65_536
+        await stream.read()
+        await stream.ended()
+        assert stream.total_bytes < 2_000_000
+        words = stream.failed(ErrorClass.PERMANENT)
+        assert words.endswith("more than 1000 times its length, as a decompression bomb does")
 
 
 async def test_the_same_bomb_is_handed_on_raw_where_that_was_asked(autojump_clock):

@@ -199,7 +199,7 @@ async def test_a_small_body_that_decodes_to_a_large_one_waits_for_credit(autojum
     body = bytes(20_000_000)
     async with running() as runtime:
         runtime.network.handlers[RAW_PORT] = pieces(
-            counted(gzip.compress(body, mtime=0), "content-encoding: gzip")
+            counted(gzip.compress(body, 1, mtime=0), "content-encoding: gzip")
         )
         caller = await streaming(runtime)
         stream = await caller.begin(1, {"url": RAW_URL}, reads=False)

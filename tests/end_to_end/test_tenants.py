@@ -68,15 +68,18 @@ class Witness:
     def __init__(self) -> None:
         self.seen: dict[int, set[str]] = defaultdict(set)
         self.requests = 0
+        self._connections = 0
 
     async def handle(self, channel: MemoryChannel) -> None:
+        self._connections += 1
+        number = self._connections
         data = b""
         while got := await channel.receive_some():
             data += got
             while b"\r\n\r\n" in data:
                 head, _, data = data.partition(b"\r\n\r\n")
                 whose = head.lower().partition(b"x-whose: ")[2].partition(b"\r\n")[0].decode()
-                self.seen[id(channel)].add(whose)
+                self.seen[number].add(whose)
                 self.requests += 1
                 await trio.sleep(0.01)
                 await channel.send_buffers((b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",))

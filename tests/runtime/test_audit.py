@@ -21,6 +21,7 @@ class Somebody:
     uid: int | None = 1000
     gid: int | None = 100
     pid: int | None = 42
+    address: str | None = None
 
 
 class Clock:
@@ -138,6 +139,24 @@ def test_one_user_cannot_fill_the_disk_and_what_was_left_out_is_told(
     last, after = read(path)[-2:]
     assert last["left_out"] == 30
     assert "left_out" not in after
+
+
+def test_a_flood_over_tcp_hides_nobody_else(log: AuditLog, path: Path) -> None:
+    def of(address: str) -> Somebody:
+        return Somebody(uid=None, gid=None, pid=None, address=f"address {address}")
+
+    for _ in range(MAX_LINES_PER_SECOND + 30):
+        log.write("token_refused", caller=of("192.0.2.1"))
+        log.write("connection_refused", who="address 192.0.2.1")
+        log.write("egress_observed", tenant="noisy")
+    log.write("token_refused", caller=of("192.0.2.2"))
+    log.write("connection_refused", who="address 192.0.2.2")
+    log.write("egress_observed", tenant="quiet")
+    one, two, three = read(path)[-3:]
+    assert (one["who"], two["who"], three["tenant"]) == (
+        "address 192.0.2.2", "address 192.0.2.2", "quiet",
+    )  # fmt: skip
+    assert len(read(path)) == 3 * MAX_LINES_PER_SECOND + 3
 
 
 def test_counting_is_bounded(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Calls run in tasks of their own, which are used again, and few of which rest."""
 
+import weakref
+
 import trio
 import trio.testing
 
@@ -80,3 +82,19 @@ async def test_a_call_that_was_begun_is_served_though_all_is_cancelled(autojump_
         nursery.cancel_scope.cancel()
     assert served.cancelled == [2], "it has its end, as one in a new task has"
     assert resting.tasks == 0
+
+
+async def test_a_task_at_rest_holds_none_of_its_calls(autojump_clock):
+    served, resting = Served(), Resting()
+    served.go.set()
+    async with trio.open_nursery() as nursery:
+        tasks = CallTasks(nursery, served.serve, resting)
+        held = weakref.WeakSet[Call]()
+        for number in (1, 2):
+            call = call_of(number)
+            held.add(call)
+            tasks.begin(call)
+            del call
+            await trio.testing.wait_all_tasks_blocked()
+            assert (resting.tasks, len(held)) == (1, 0), number
+        nursery.cancel_scope.cancel()

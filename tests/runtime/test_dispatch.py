@@ -18,6 +18,7 @@ from vastar_client.wire import (
 )
 from vastar_runtime.calls import Call, Caller
 from vastar_runtime.dispatch import ERROR_CLASSES, Dispatcher
+from vastar_runtime.identity.visas import NOT_ALLOWED
 from vastar_runtime.metrics import Meters
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply, Streamed
 from vastar_runtime.pipeline import Pipeline
@@ -212,6 +213,14 @@ async def test_a_refusal_is_an_answer_of_which_nothing_was_sent(autojump_clock):
         refused_by="bulkhead",
         disposition=Disposition.NOT_SENT,
     )
+
+
+async def test_who_may_not_use_a_tenant_is_not_counted_in_its_name(autojump_clock):
+    served = dispatcher(giving(Reply(b"")))
+    await served.serve(served.accept(request(1, tenant_id="acme"), Caller()))
+    served.refuse(request(2, tenant_id="acme"), NOT_ALLOWED)
+    (row,) = served.usage.rows()
+    assert (row["tenant"], row["calls"], row["refused"]) == ("acme", 1, 0)
 
 
 # --- streams ------------------------------------------------------------------------------------

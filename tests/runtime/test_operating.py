@@ -9,7 +9,14 @@ import pytest
 from tests.support.metrics_text import Scraped
 from tests.support.snippets import fences
 from vastar_runtime.cli._main import _parser
-from vastar_runtime.config import PoliciesConfig, load_config
+from vastar_runtime.config import (
+    CredentialConfig,
+    EgressConfig,
+    OAuth2Config,
+    PoliciesConfig,
+    load_config,
+    texts_of,
+)
 from vastar_runtime.config._changes import _APPLIED_KEYS
 from vastar_runtime.metrics import (
     SERIES_CAP,
@@ -22,6 +29,7 @@ from vastar_runtime.metrics import (
     VerdictRow,
 )
 from vastar_runtime.pipeline import DESCRIPTOR
+from vastar_runtime.policy.addresses import _INSIDE
 from vastar_runtime.policy.admission import AdmissionSettings
 from vastar_runtime.policy.breaker import BreakerSettings, State
 from vastar_runtime.policy.cooldown import CooldownSettings
@@ -60,7 +68,7 @@ def test_the_order_is_the_one_that_is_composed():
 
 def test_the_table_of_defaults_names_every_policy():
     told = {name for row in rows(section("What a call goes through")) for name in quoted(row[0])}
-    limits = {f"{whose}_{kind}_limit" for whose, kind in product(LEVELS, ("rate", "token"))}
+    limits = {f"{whose}_{kind}_limit" for whose, kind in product(LEVELS, ("rate", "token", "byte"))}
     assert told | limits == set(PoliciesConfig.__struct_fields__)
     assert PoliciesConfig().hedging.mode == "off"
     assert PoliciesConfig().attempt.timeout_s is None
@@ -100,8 +108,8 @@ def defaults() -> list[str]:
         f"each success gives {learning.aimd.increase_ratio:.1%} of the whole back",
         f"`budget_ratio` ({hedging.budget_ratio:g})",
         (
-            f"`period_s` ({PoliciesConfig().rate_limit.period_s:g} s; for tokens "
-            f"{PoliciesConfig().token_limit.period_s:g} s)"
+            f"`period_s` ({PoliciesConfig().rate_limit.period_s:g} s; for tokens and bytes "
+            f"{PoliciesConfig().byte_limit.period_s:g} s)"
         ),
         f"shows {SERIES_CAP} at most",
     ]
@@ -122,15 +130,24 @@ def test_the_table_of_refusals_is_whole():
     told = {name for row in rows(section("Who refused, and what to do")) for name in quoted(row[0])}
     scopes = (*LEVELS, "credential")
     can_be = {
-        *(f"{kind}_limit:{scope}" for kind, scope in product(("rate", "token"), scopes)),
+        *(f"{kind}_limit:{scope}" for kind, scope in product(("rate", "token", "byte"), scopes)),
         *(f"bulkhead:{scope}" for scope in ("runtime", "tenant", "credential")),
         *("queue:tenant", "retry_quota:tenant"),
         *("learned_limit:credential", "cooldown:credential"),
         *("circuit_breaker:origin", "circuit_breaker:tenant"),
+        *("egress_guard:tenant", "egress_guard:runtime"),
     }
     sources = (ROOT / "vastar_runtime").rglob("*.py")
     can_be |= {n for f in sources for n in re.findall(r'refused_by="(\w+:\w+)"', f.read_text())}
     assert told == can_be
+
+
+def test_the_table_of_egress_rules_names_the_keys_and_what_addresses_are():
+    told = {name for row in rows(section("Where calls may go")) for name in quoted(row[0])}
+    keys = set(EgressConfig.__struct_fields__) - {"mode", "addresses", "allow_ranges"}
+    assert keys <= told
+    assert {rule for _, _, rule in _INSIDE} <= told | {"nat64"}
+    assert f'`addresses = "{EgressConfig().addresses}"`' in PROSE
 
 
 def busy_metrics() -> Scraped:
@@ -224,3 +241,19 @@ def test_the_times_of_workers_are_the_programs():
         f"anything within {STATUS_S:.0f} s",
     ):
         assert words in told
+
+
+def test_the_keys_of_credentials_are_all_there_and_the_example_loads(tmp_path):
+    text = section("Credentials")
+    named = {key for keys, _ in rows(text) for key in quoted(keys)}
+    known = {*CredentialConfig.__struct_fields__} - {"oauth2"}
+    assert named == known | {f"oauth2.{key}" for key in OAuth2Config.__struct_fields__}
+    (example,) = [each.text for each in fences(FILE) if "oauth2]" in each.text]
+    file = tmp_path / "vastar.toml"
+    file.write_text(example)
+    acme = load_config(file=str(file), environ={}).config.tenants["acme"]
+    assert texts_of(acme.credentials["https://api.openai.com"]) == {
+        "Authorization": "Bearer ${file:/run/secrets/openai}"
+    }
+    assert OAuth2Config().client_auth == "basic"
+    assert OAuth2Config().timeout_s == 10

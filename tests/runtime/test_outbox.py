@@ -311,6 +311,20 @@ def tried(rig: Rig) -> Tried:
     return channel
 
 
+async def test_nobody_waits_for_what_was_discarded(autojump_clock):
+    rig = Rig()
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery, trio.open_nursery() as writing:
+            for request_id in range(10):
+                rig.outbox.put_at_once(answer(request_id, 100_000))
+            writing.start_soon(rig.outbox.run)
+            nursery.start_soon(rig.outbox.wait_empty)
+            await trio.testing.wait_all_tasks_blocked()
+            writing.cancel_scope.cancel()  # the caller is gone, in the middle of a write
+            rig.outbox.discard()
+        await rig.outbox.wait_empty()
+
+
 async def test_one_that_is_alone_is_sent_without_the_writer(autojump_clock):
     rig = Rig()
     channel = tried(rig)

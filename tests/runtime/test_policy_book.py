@@ -24,7 +24,7 @@ from vastar_runtime.config._schema import policy_leaves
 from vastar_runtime.pipeline.policies import CallPolicies
 from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.verdicts import Scope
-from vastar_runtime.policy_book import PolicyBook
+from vastar_runtime.policy_book import PolicyBook, egress_changed
 
 _LEAVES = {
     (policy, key): leaf.type_
@@ -37,6 +37,7 @@ _LIMITS = {"rate_limit": "limits"} | {
 _FIELD_OF = {
     **_LIMITS,
     **{name.replace("rate", "token"): field for name, field in _LIMITS.items()},
+    **{name.replace("rate", "byte"): field for name, field in _LIMITS.items()},
     "bulkhead": "admission",
     "queue": "admission",
     "attempt": "attempt_timeout_s",
@@ -170,7 +171,7 @@ def test_each_limit_says_whose_it_is_and_counts_what_it_is_for() -> None:
     tables = {
         f"{of}{what}_limit": keys
         for of in ("", "workspace_", "tenant_", "origin_")
-        for what in ("rate", "token")
+        for what in ("rate", "token", "byte")
     }
     tables["token_limit"] = {**keys, "default_max_tokens": 5}
     policies = _of_defaults(tables)
@@ -178,7 +179,12 @@ def test_each_limit_says_whose_it_is_and_counts_what_it_is_for() -> None:
     for limits, scope in zip(policies.all_limits(), scopes, strict=True):
         assert limits.requests is not None
         assert limits.tokens is not None
-        for rate, policy in ((limits.requests, "rate_limit"), (limits.tokens.rate, "token_limit")):
+        assert limits.volume is not None
+        for rate, policy in (
+            (limits.requests, "rate_limit"),
+            (limits.tokens.rate, "token_limit"),
+            (limits.volume, "byte_limit"),
+        ):
             assert (rate.limit, rate.period_s, rate.burst, rate.max_waiting) == (9, 8.0, 7, 6)
             assert (rate.scope, rate.policy, rate.mode) == (scope, policy, Mode.OBSERVE)
     assert policies.limits.tokens is not None
@@ -288,3 +294,15 @@ def test_a_caller_gets_what_check_config_prints_for_it(
             found = book.of(name, space, origin)
             assert found == PolicyBook(RuntimeConfig(defaults=merged)).of()
             assert book.of(name, space, origin) is found
+
+
+def test_egress_has_changed_where_calls_may_go_elsewhere() -> None:
+    plain = RuntimeConfig()
+    retries = RuntimeConfig(tenants={"t": TenantConfig({"retry": {"attempts": 2}})})
+    rules = RuntimeConfig(origins={"https://h": {"egress": {"mode": "off"}}})
+    strangers = RuntimeConfig(tenants={"t": TenantConfig(allow_uids=(7,))})
+    assert not egress_changed(plain, retries)
+    assert egress_changed(plain, rules)
+    assert egress_changed(rules, plain)
+    assert egress_changed(plain, strangers)
+    assert not egress_changed(strangers, strangers)

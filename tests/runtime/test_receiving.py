@@ -18,7 +18,9 @@ from vastar_client import RuntimeUnavailable
 from vastar_client._dialing import dial
 from vastar_client.async_client import AsyncRuntimeClient
 from vastar_runtime.assembly import Runtime
+from vastar_runtime.calls import Caller
 from vastar_runtime.config import RuntimeConfig, ServerConfig, TcpConfig, TenantConfig
+from vastar_runtime.identity import visas
 from vastar_runtime.listeners import peer_credentials
 from vastar_runtime.receiving import receive
 
@@ -109,7 +111,11 @@ async def test_a_certificate_of_the_caller_opens_its_tenant(tmp_path: Path) -> N
         assert "not allowed" in await message_of(calls, url, "acme")
 
 
-async def test_a_wrong_token_is_told_and_never_shown(tmp_path: Path) -> None:
+async def test_a_wrong_token_is_told_and_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callers: list[Caller] = []
+    monkeypatch.setattr(visas, "audit", lambda _, caller, **__: callers.append(caller))
     authority = Authority.make(tmp_path)
     async with listening(tls_config(authority, tmp_path)) as (port, _):
         wrong = client(port, authority, token="planted-wrong-0123456789")
@@ -118,6 +124,7 @@ async def test_a_wrong_token_is_told_and_never_shown(tmp_path: Path) -> None:
         assert "planted" not in str(caught.value) + repr(wrong) + repr(
             ClientConfig(token="planted")
         )
+    assert {caller.address for caller in callers} == {"address 127.0.0.1"}
 
 
 async def test_without_the_right_certificates_nothing_is_served(

@@ -24,7 +24,7 @@ from vastar_client.wire import (
     HealthCheck,
     HealthResponse,
 )
-from vastar_runtime import server
+from vastar_runtime import audit, server
 from vastar_runtime.config import ConfigError, Problem, RuntimeConfig, TcpAddress
 from vastar_runtime.listeners import close_listeners, open_listeners
 
@@ -161,8 +161,10 @@ async def test_the_drain_time_is_kept(tmp_path):
     assert running.endings == [server.Ending.DRAIN_TIME_OVER]
 
 
-async def test_a_hangup_has_the_configuration_read_anew(tmp_path):
+async def test_a_hangup_has_the_configuration_read_anew(tmp_path, monkeypatch):
     loads: list[float] = []
+    told: list[str] = []
+    monkeypatch.setattr(audit, "audit", lambda event, **_: told.append(event))
     read = trio.Event()
 
     def load(old: RuntimeConfig) -> RuntimeConfig:
@@ -190,6 +192,7 @@ async def test_a_hangup_has_the_configuration_read_anew(tmp_path):
         assert not await follows()
         await caller.close()
     assert running.endings == [server.Ending.DRAINED]
+    assert told == ["reloaded", "draining"], "a signal has no caller, and is told all the same"
 
 
 @pytest.mark.parametrize("transport", ["unix", "tcp"])

@@ -11,7 +11,9 @@ import trio.testing
 from tests.support import sessions
 from tests.support.sessions import answer, echo, limits, session_with
 from vastar_client.wire import Cancel, ErrorClass, HealthCheck, HealthResponse
-from vastar_runtime.calls import Call
+from vastar_runtime.calls import Call, Caller
+from vastar_runtime.config import RuntimeConfig, TenantConfig
+from vastar_runtime.identity import Identity
 from vastar_runtime.outcomes import Outcome, Reply
 from vastar_runtime.runtime_state import RuntimeState
 from vastar_runtime.session import Session
@@ -92,6 +94,18 @@ async def test_an_id_is_a_name_and_not_a_document(name, autojump_clock):
         refused = answer(await caller.receive())
         assert refused.error_class is ErrorClass.INVALID_REQUEST
         assert refused.error_message == f"{name} of 1025 characters: at most 1024"
+
+
+@pytest.mark.parametrize("name", ["tenant_id", "workspace_id", "trace_id"])
+async def test_an_id_that_is_too_long_is_told_to_no_visa(name, autojump_clock):
+    rules = Identity(RuntimeConfig(tenants={"acme": TenantConfig(allow_uids=(1,))}))
+    visa = rules.visa(Caller(1, 2))
+    async with session_with(visa=visa) as (caller, _):
+        for number in range(3):
+            await caller.call(number, **{name: f"{number}" + "x" * 100_000})
+            refused = answer(await caller.receive())
+            assert refused.error_message == f"{name} of 100001 characters: at most 1024"
+    assert not visa._known
 
 
 async def test_a_caller_that_cannot_be_watched_is_served_all_the_same(autojump_clock, monkeypatch):

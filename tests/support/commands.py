@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support import planted
 from vastar_client.wire import NEED_DATA, Connection, ExecuteRequest, Message, Role
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 def vastar(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "vastar_runtime", *arguments],
         env=environment(**variables),
         capture_output=True,
@@ -36,6 +37,8 @@ def vastar(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str
         timeout=60,
         check=False,
     )
+    planted.refuse(done.stderr)
+    return done
 
 
 @contextmanager
@@ -68,6 +71,7 @@ def end(process: subprocess.Popen[str], *signals: signal.Signals) -> tuple[int, 
     for number in signals:
         process.send_signal(number)
     _, logged = process.communicate(timeout=_END_S)
+    planted.refuse(logged)
     return process.returncode, logged
 
 

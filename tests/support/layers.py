@@ -242,6 +242,7 @@ class House:
                         events = SSEDecoder()
                         while piece := await response.read_some():
                             pieces.append(piece)
+                            call.received_bytes += len(piece)
                             lease.saw(piece)
                             for event in events.feed(piece) if is_events else ():
                                 lease.saw_event(event.data)

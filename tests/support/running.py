@@ -29,19 +29,38 @@ Handler = Callable[[MemoryChannel], Awaitable[None]]
 
 
 class PortNetwork:
-    """A network of one host whose ports are handled by functions; the others refuse."""
+    """A network of one host whose ports are handled by functions; the others refuse.
+
+    Attributes:
+        names: the addresses that a name is looked up to; a list of answers gives one after
+            another, the last one for ever. Other names, and addresses, are their own address.
+        own_addresses: those that the runtime takes for its own host's.
+        lookups: what was looked up, in order.
+        connected: the addresses that were connected to, in order, whether or not they refused.
+    """
 
     def __init__(self, nursery: trio.Nursery, handlers: Mapping[int, Handler]) -> None:
         self._nursery = nursery
         self.handlers = dict(handlers)
         self.channels: list[MemoryChannel] = []
+        self.names: dict[str, list[Sequence[str]]] = {}
+        self.own_addresses: set[str] = set()
+        self.lookups: list[str] = []
+        self.connected: list[str] = []
+
+    def is_own_address(self, ip: str) -> bool:
+        return ip in self.own_addresses
 
     async def resolve(self, host: str, port: int, *, tenant: str) -> Sequence[Address]:
         await trio.lowlevel.checkpoint()
-        return [Address(2, (host, port))]
+        self.lookups.append(host)
+        answers = self.names.get(host, [(host,)])
+        found = answers.pop(0) if len(answers) > 1 else answers[0]
+        return [Address(10 if ":" in ip else 2, (ip, port)) for ip in found]
 
     async def connect(self, address: Address) -> Channel:
         await trio.lowlevel.checkpoint()
+        self.connected.append(address.ip)
         handler = self.handlers.get(address.sockaddr[1])
         if handler is None:
             raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))

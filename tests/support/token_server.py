@@ -102,7 +102,7 @@ def credentials(
     return load_tree(tree, folder).config
 
 
-def oauth2(folder: Path, **keys: object) -> RuntimeConfig:
+def oauth2(folder: Path, more: Tree | None = None, **keys: object) -> RuntimeConfig:
     """One in which the tenant `acme` has tokens for the upstream; `keys` as in a file."""
     (folder / "client-secret").write_text("planted-client-secret\n")
     written = {
@@ -111,4 +111,4 @@ def oauth2(folder: Path, **keys: object) -> RuntimeConfig:
         "client_secret": "${file:client-secret}",
         **keys,
     }
-    return credentials(folder, {"oauth2": written})
+    return credentials(folder, {"oauth2": written}, more=more)

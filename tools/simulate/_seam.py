@@ -16,7 +16,7 @@ import trio
 from tools.simulate._records import Attempt
 from tools.simulate._upstreams import ATTEMPT_HEADER, Upstreams
 from vastar_runtime import assembly
-from vastar_runtime.pipeline import Surroundings
+from vastar_runtime.pipeline import Surroundings, guarding
 from vastar_runtime.policy.admission import Queued
 from vastar_runtime.transport import HttpTransport, Origin, Scope, TransportError, UpstreamRequest
 from vastar_runtime.transport.client import Place
@@ -30,8 +30,8 @@ __all__ = ["TappedTransport", "installed"]
 class TappedTransport(HttpTransport):
     """The transport over simulated upstreams, with every attempt noted."""
 
-    def __init__(self, settings: TransportSettings, network: Upstreams) -> None:
-        super().__init__(settings, network, environ={})
+    def __init__(self, settings: TransportSettings, network: Upstreams, **checks: Any) -> None:
+        super().__init__(settings, network, environ={}, **checks)
         self.records = network.records
         self._log = network.log
         self._let_through: dict[int, tuple[float, int]] = {}
@@ -110,10 +110,11 @@ class TappedSurroundings(Surroundings):
 @contextmanager
 def installed() -> Iterator[None]:
     """Have every runtime that is put together in this block use what is tapped."""
-    place: Any = assembly
-    was = place.HttpTransport, place.Surroundings
-    place.HttpTransport, place.Surroundings = TappedTransport, TappedSurroundings
+    here: Any = assembly
+    there: Any = guarding
+    was = there.HttpTransport, here.Surroundings
+    there.HttpTransport, here.Surroundings = TappedTransport, TappedSurroundings
     try:
         yield
     finally:
-        place.HttpTransport, place.Surroundings = was
+        there.HttpTransport, here.Surroundings = was

@@ -80,8 +80,7 @@ def _read_string(view: memoryview, at: int, end: int) -> str:
     first_at = at + _U32.unpack_from(view, at)[0] + _OFFSET_BYTES
     # Spelled out, as most of what is read are strings; `_follow` says what is wrong.
     if first_at > end or (stop := first_at + _U32.unpack_from(view, first_at - 4)[0]) > end:
-        _follow(view, at, end, 1)
-        raise AssertionError("unreachable")
+        stop = sum(_follow(view, at, end, 1))  # it raises
     try:
         return str(view[first_at:stop], "utf-8")
     except UnicodeDecodeError as error:
@@ -146,7 +145,9 @@ def _read_key_values(view: memoryview, at: int, end: int) -> tuple[tuple[str, st
     pairs = []
     budget = end + _SHARED_STRING_SLACK_BYTES
     # Builders share the vtable among the pairs: what was checked of it holds for the next.
-    vtable_at, table_bytes, key_at, value_at = -1, 0, 0, 0
+    # Not a number at first, since a table can say any: also -1, in front of the message.
+    vtable_at: int | None = None
+    table_bytes = key_at = value_at = 0
     for offset_at in range(first_at, first_at + 4 * count, 4):
         try:
             table_at = offset_at + _U32.unpack_from(view, offset_at)[0]
@@ -303,7 +304,9 @@ class TableReader:
         layout = self._layouts.get(vtable)
         if layout is None:
             layout = _lay_out(self.table, vtable)
-            # Honest peers need a handful; those who send ever new ones fill no memory.
-            if len(self._layouts) < _MAX_LAYOUTS:
-                self._layouts[vtable] = layout
+            # Honest peers need a handful. Those who send ever new ones fill no memory, and do not
+            # keep the others' out either: one laid out anew costs as much as the whole message.
+            if len(self._layouts) >= _MAX_LAYOUTS:
+                self._layouts.clear()
+            self._layouts[vtable] = layout
         return layout

@@ -63,7 +63,8 @@ def _string(text: str | bytes) -> bytes:
     return _U32.pack(len(encoded)) + encoded + _NULS[4 - (len(encoded) & 3)]
 
 
-_name_string: Final = lru_cache(maxsize=1024)(_string)
+# Typed: text and bytes of one name would be compared, which `python -bb` takes as an error.
+_name_string: Final = lru_cache(maxsize=1024, typed=True)(_string)
 """Header names are few; their values are many, and may be secrets that are not to be kept."""
 _MAX_CACHED_NAME: Final = 64
 
@@ -72,7 +73,8 @@ _COMMON: Final = (
     *("content-encoding", "content-length", "content-type", "date", "expires", "host"),
     *("keep-alive", "server", "transfer-encoding", "user-agent", "vary"),
 )
-_COMMON_NAMES: Final = frozenset({*_COMMON, *(name.encode() for name in _COMMON)})
+_COMMON_TEXTS: Final = frozenset(_COMMON)
+_COMMON_BYTES: Final = frozenset(name.encode() for name in _COMMON)
 """Their values come again and again, and hold no secrets: they may be kept."""
 _MAX_CACHED_VALUE: Final = 64
 
@@ -85,7 +87,7 @@ def _pair(key: str | bytes, value: str | bytes) -> bytes:
     return _KEY_VALUE_SLOTS.pack(8, 4 + len(key_string)) + key_string + _string(value)
 
 
-_common_pair: Final = lru_cache(maxsize=1024)(_pair)
+_common_pair: Final = lru_cache(maxsize=1024, typed=True)(_pair)
 
 
 def _key_values(pairs: RawKeyValues) -> bytes:
@@ -98,7 +100,8 @@ def _key_values(pairs: RawKeyValues) -> bytes:
     offsets = []
     tables: list[bytes] = []
     for key, value in pairs:
-        is_common = key in _COMMON_NAMES and len(value) <= _MAX_CACHED_VALUE
+        common = _COMMON_TEXTS if isinstance(key, str) else _COMMON_BYTES
+        is_common = key in common and len(value) <= _MAX_CACHED_VALUE
         pair = _common_pair(key, value) if is_common else _pair(key, value)
         offsets.append(at - slot_at)
         tables += (_I32.pack(at - vtable_at), pair)

@@ -59,7 +59,7 @@ def call(options: argparse.Namespace) -> ExitCode:
         with ExitStack() as stack:
             whole, body = _data(options, stack)
             request = _request(options, whole, body)
-            line = stack.enter_context(closing(Line(address, _CONNECT_S)))
+            line = stack.enter_context(closing(Line(address, _CONNECT_S, calls=True)))
             path = None if options.output == "-" else options.output
             output = stack.enter_context(closing(Output(path, with_head=options.include)))
             timeout_s = options.timeout_s

@@ -7,25 +7,31 @@ comes (`turn`), so that a command may send a body and read its answer at once.
 
 import errno
 import select
-import socket
 import time
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from vastar_client.wire import (
     END_OF_STREAM,
     NEED_DATA,
+    Authenticate,
     Connection,
+    HealthResponse,
     Message,
     ProtocolError,
     Role,
     Signal,
 )
-from vastar_runtime.config import Address, UnixAddress
+from vastar_runtime.cli._dialing import dial, token_to_show
+from vastar_runtime.config import Address, TcpAddress
 from vastar_runtime.listeners import PeerCredentials, peer_credentials
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["ControlError", "Line", "NotRunningError"]
 
 _RECEIVE_BYTES: Final = 262_144
+_REFUSED: Final = "not allowed"
 
 _Wanted = TypeVar("_Wanted", bound=Message)
 
@@ -43,29 +49,59 @@ class Line:
 
     Args:
         address: where the runtime listens.
-        timeout_s: for connecting.
+        timeout_s: for connecting, and for shaking hands over TLS.
+        tls: what to trust over TCP, in place of what the environment names.
+        calls: whether calls will be made, for which a token counts over a Unix socket too.
 
     Raises:
         NotRunningError: nobody listens there.
-        ControlError: it cannot be reached.
+        ControlError: it cannot be reached, or lets nobody in with this certificate or token.
     """
 
-    def __init__(self, address: Address, timeout_s: float) -> None:
+    def __init__(
+        self,
+        address: Address,
+        timeout_s: float,
+        *,
+        tls: "ssl.SSLContext | None" = None,
+        calls: bool = False,
+    ) -> None:
         self._address = address
         self._connection = Connection(Role.CLIENT)
         self._unsent = bytearray()
         try:
-            self._socket = _connect(address, timeout_s)
+            self._socket, self._again = dial(address, timeout_s, tls)
         except (ConnectionRefusedError, FileNotFoundError):
             raise NotRunningError(f"no runtime listens on {address}") from None
         except TimeoutError:
             raise ControlError(f"{address}: takes no connection in {timeout_s:g} s") from None
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = (
+                getattr(error, "verify_message", None) or (error.strerror or str(error)).lower()
+            )
             if error.errno == errno.EACCES:
                 reason += "; the runtime belongs to another user"
             raise ControlError(f"{address}: {reason}") from None
-        self._socket.setblocking(False)
+        except ValueError as error:
+            raise ControlError(str(error)) from None
+        if calls or isinstance(address, TcpAddress):
+            try:
+                self._show_token(timeout_s)
+            except BaseException:
+                self.close()
+                raise
+
+    def _show_token(self, timeout_s: float) -> None:
+        try:
+            token = token_to_show()
+        except ValueError as error:
+            raise ControlError(str(error)) from None
+        if token is None:
+            return
+        self.put(Authenticate(token=token))
+        message = self.receive(HealthResponse, timeout_s).message or ""
+        if message.startswith(_REFUSED):
+            raise ControlError(f"{self._address}: {message}")
 
     def close(self) -> None:
         """Close the connection."""
@@ -101,7 +137,10 @@ class Line:
         except ProtocolError as error:
             raise ControlError(f"{self._address}: is no Vastar runtime ({error})") from None
         if event is END_OF_STREAM:
-            raise ControlError(f"{self._address}: closed the connection without an answer")
+            words = f"{self._address}: closed the connection without an answer"
+            if isinstance(self._address, TcpAddress) and len(self._again) == 1:
+                words += "; if it speaks TLS, name its authority by VASTAR_TLS_CA_FILE"
+            raise ControlError(words)
         assert event is NEED_DATA or not isinstance(event, Signal)
         return None if isinstance(event, Signal) else event
 
@@ -127,8 +166,8 @@ class Line:
                 self._connection.receive_data(self._socket.recv(_RECEIVE_BYTES))
             elif writable:
                 del self._unsent[: self._socket.send(self._unsent)]
-        except BlockingIOError:  # pragma: no cover - select was wrong about it, as it may be
-            pass
+        except self._again:
+            pass  # select was wrong about it, or TLS has to read or write something of its own
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise ControlError(f"{self._address}: connection lost ({reason})") from None
@@ -150,16 +189,3 @@ class Line:
                 if left_s <= 0:
                     raise ControlError(f"{self._address}: no answer in {timeout_s:g} s")
                 self.turn(left_s)
-
-
-def _connect(address: Address, timeout_s: float) -> socket.socket:
-    if not isinstance(address, UnixAddress):
-        return socket.create_connection((address.host, address.port), timeout_s)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.settimeout(timeout_s)
-        sock.connect(address.path)
-    except BaseException:
-        sock.close()
-        raise
-    return sock

@@ -44,6 +44,10 @@ environment (the command line outranks it, and it outranks the configuration fil
   VASTAR_TCP_HOST, VASTAR_TCP_PORT   where (127.0.0.1, 5000)
   VASTAR_LOG_LEVEL, VASTAR_LOG_FORMAT
   VASTAR_METRICS_LISTEN   where metrics can be fetched; off by default
+
+to reach a runtime that asks who calls:
+  VASTAR_TOKEN_FILE    file with a token in its first line
+  VASTAR_TLS_CA_FILE   authorities (PEM) to trust; TCP is then spoken with TLS
 """
 )
 
@@ -161,6 +165,9 @@ def _parser() -> argparse.ArgumentParser:
     status = add("status", _later("_status", "status"), "say whether and how a runtime is running")
     status.add_argument("--json", action="store_true", help="as one line of JSON")
     status.add_argument("--verbose", action="store_true", help="also layers, policies and limits")
+    status.add_argument(
+        "--tenants", action="store_true", help="only what tenants have used, and what is left"
+    )
     status.add_argument("--metrics", action="store_true", help="only the metrics, for Prometheus")
     add(
         "reload",

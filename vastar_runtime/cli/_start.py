@@ -6,19 +6,26 @@ that relative paths in options and variables mean the same for it.
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from vastar_runtime.cli._target import load_from_options
+import attrs
+
+from vastar_runtime.cli._dialing import trusting
+from vastar_runtime.cli._target import holder_at, load_from_options
 from vastar_runtime.cli.control import ControlClient, ControlError, NotRunningError
 from vastar_runtime.cli.exit_codes import ExitCode
-from vastar_runtime.config import Address, TcpAddress
+from vastar_runtime.config import Address, RuntimeConfig, TcpAddress
 from vastar_runtime.redaction import redact_text
 from vastar_runtime.runtime_files import open_own_file
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["start"]
 
@@ -38,11 +45,13 @@ def start(options: argparse.Namespace) -> ExitCode:
         RuntimeFileError: the log file cannot be used.
         ControlError: something else than a runtime answers at the address.
     """
-    address = load_from_options(options).config.server.addresses()[0]
+    config = load_from_options(options).config
+    address = config.server.addresses()[0]
     if isinstance(address, TcpAddress) and address.port == 0:
         print("start needs a fixed port: with port 0 nobody could find it", file=sys.stderr)
         return ExitCode.USAGE
-    if (pid := _pid_of_running(address)) is not None:
+    probe = _Probe.of(config, address)
+    if (pid := _pid_of_running(probe)) is not None:
         print(f"{address}: already running, pid {pid or 'unknown'}", file=sys.stderr)
         return ExitCode.ALREADY_RUNNING
     log = open_own_file(options.log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -52,7 +61,7 @@ def start(options: argparse.Namespace) -> ExitCode:
         child = _spawn(list(_serve_arguments(options)), log)
     finally:
         os.close(log)
-    code = _wait_until_ready(child, address, options.timeout_s)
+    code = _wait_until_ready(child, probe, options.timeout_s)
     if code is ExitCode.OK:
         print(f"started: {address}, pid {child.pid}, log {options.log_file}")
         return code
@@ -62,7 +71,7 @@ def start(options: argparse.Namespace) -> ExitCode:
         )
         return code
     if code is ExitCode.ALREADY_RUNNING:  # another start was quicker; the log is the winner's
-        pid = _pid_of_running(address)
+        pid = _pid_of_running(probe)
         print(f"{address}: already running, pid {pid or 'unknown'}", file=sys.stderr)
         return code
     print(f"the runtime ended at once (exit status {child.returncode}); it said:", file=sys.stderr)
@@ -70,10 +79,46 @@ def start(options: argparse.Namespace) -> ExitCode:
     return code
 
 
-def _pid_of_running(address: Address) -> int | None:
-    """The pid of the runtime that answers at `address`, 0 when it cannot be told, None if none."""
+@attrs.frozen
+class _Probe:
+    """How to ask the runtime that is to be started.
+
+    Attributes:
+        address: its main one.
+        tls: trusts its own certificate, where it meets callers there with one.
+        is_asked: whether it answers us at all: not where callers must have certificates too.
+    """
+
+    address: Address
+    tls: "ssl.SSLContext | None" = None
+    is_asked: bool = True
+
+    @classmethod
+    def of(cls, config: RuntimeConfig, address: Address) -> "_Probe":
+        """The one for `address` of this configuration.
+
+        Raises:
+            ControlError: its certificate cannot be used.
+        """
+        path = config.tcp.cert_file
+        if path is None or not isinstance(address, TcpAddress):
+            return cls(address)
+        try:
+            return cls(address, trusting(path), not config.tcp.require_client_cert)
+        except OSError as error:
+            raise ControlError(f"{path}: {error.strerror}") from None
+
+    def client(self, timeout_s: float) -> ControlClient:
+        """A connection to it. Raises as `ControlClient` does."""
+        return ControlClient(self.address, timeout_s, tls=self.tls)
+
+
+def _pid_of_running(probe: _Probe) -> int | None:
+    """The pid of the runtime that answers, 0 when it cannot be told, None if none."""
+    if not probe.is_asked:
+        return holder_at(probe.address)
     try:
-        with ControlClient(address) as client:
+        with probe.client(5.0) as client:
             client.health()
             return client.peer.pid if client.peer else 0
     except NotRunningError:
@@ -108,15 +153,13 @@ def _spawn(arguments: list[str], log: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _wait_until_ready(
-    child: subprocess.Popen[bytes], address: Address, timeout_s: float
-) -> ExitCode:
+def _wait_until_ready(child: subprocess.Popen[bytes], probe: _Probe, timeout_s: float) -> ExitCode:
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:
         if child.poll() is not None:
             known = {ExitCode.USAGE, ExitCode.ALREADY_RUNNING}
             return ExitCode(child.returncode) if child.returncode in known else ExitCode.ERROR
-        if _answers(child.pid, address):
+        if _answers(child.pid, probe):
             # It runs on; without this, Python warns of a child that was never waited for.
             child.returncode = 0
             return ExitCode.OK
@@ -124,14 +167,28 @@ def _wait_until_ready(
     return ExitCode.TIMED_OUT
 
 
-def _answers(pid: int, address: Address) -> bool:
-    """Whether the runtime at `address` is healthy, and the one that was started."""
+def _answers(pid: int, probe: _Probe) -> bool:
+    """Whether the runtime is healthy, and the one that was started.
+
+    One that does not talk to us is known by its lock, and by taking connections.
+    """
+    if not probe.is_asked:
+        return holder_at(probe.address) == pid and _listens(probe.address)
     try:
-        with ControlClient(address, timeout_s=1.0) as client:
+        with probe.client(1.0) as client:
             ours = client.peer is None or client.peer.pid in {0, pid}
             return client.health().healthy and ours
     except ControlError:
         return False
+
+
+def _listens(address: Address) -> bool:
+    assert isinstance(address, TcpAddress)
+    try:
+        socket.create_connection((address.host, address.port), 1.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def _tail(path: str, start_bytes: int) -> str:

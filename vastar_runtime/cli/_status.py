@@ -37,6 +37,8 @@ def status(options: argparse.Namespace) -> ExitCode:
     """
     address = target_of(options)
     details = {name: True for name in ("metrics", "verbose") if getattr(options, name)}
+    if options.tenants:
+        details["verbose"] = True
     try:
         found = _ask(address, details)
     except NotRunningError as error:
@@ -53,6 +55,8 @@ def status(options: argparse.Namespace) -> ExitCode:
         print(msgspec.json.encode({"running": True, **found}).decode())
     elif options.metrics:
         print(_metrics_of(found, address), end="")
+    elif options.tenants:
+        print("\n".join(_tenants(found)))
     else:
         print("\n".join(describe(found, str(address), verbose=options.verbose)))
     return ExitCode.OK
@@ -140,6 +144,16 @@ def _details(found: Mapping[str, Any]) -> Iterator[str]:
         yield from _rows(found["limits"])
 
 
+def _tenants(found: Mapping[str, Any]) -> Iterator[str]:
+    """What tenants and workspaces have used since the start, and what is left of their limits."""
+    yield f"used since the start:{'' if found.get('tenants') else ' nothing'}"
+    yield from _rows(found.get("tenants", ()))
+    limits = [row for row in found.get("limits", ()) if row.get("scope") != "origin"]
+    if limits:
+        yield "left of limits:"
+        yield from _rows(limits)
+
+
 def _worker(row: Mapping[str, Any]) -> dict[str, Any]:
     up_s = row.get("uptime_s")
     return {**row, "up": None if up_s is None else _duration(up_s)}
@@ -154,7 +168,15 @@ def _rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = Non
 
 
 def _cell(value: object) -> str:
-    return "-" if value is None or value == "" else str(value)
+    """A value for people. Callers choose names: none of theirs moves a cursor or begins a line."""
+    if value is None or value == "":
+        return "-"
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

@@ -5,7 +5,7 @@ Shape: questions and their answers over a `_line.Line`, one at a time.
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
@@ -17,12 +17,16 @@ from vastar_client.wire import (
     HealthResponse,
 )
 from vastar_runtime.cli._line import ControlError, Line, NotRunningError
-from vastar_runtime.config import Address
+from vastar_runtime.config import Address, TcpAddress
 from vastar_runtime.listeners import PeerCredentials
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["ControlClient", "ControlError", "NotRunningError", "RefusedError"]
 
 CONNECTOR: Final = "vastar"
+_REFUSED: Final = "not allowed"
 
 
 class RefusedError(ControlError):
@@ -35,16 +39,19 @@ class ControlClient:
     Args:
         address: where the runtime listens.
         timeout_s: for connecting and for each answer.
+        tls: what to trust over TCP, in place of what the environment names.
 
     Raises:
         NotRunningError: nobody listens there.
         ControlError: it cannot be reached.
     """
 
-    def __init__(self, address: Address, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, address: Address, timeout_s: float = 5.0, *, tls: "ssl.SSLContext | None" = None
+    ) -> None:
         self._address = address
         self._timeout_s = timeout_s
-        self._line = Line(address, timeout_s)
+        self._line = Line(address, timeout_s, tls=tls)
         self._next_id = 1
 
     def __enter__(self) -> Self:
@@ -97,6 +104,8 @@ class ControlClient:
         answer = self._line.receive(ExecuteResponse, self._timeout_s)
         if answer.error_class is not ErrorClass.SUCCESS:
             told = answer.error_message or answer.error_class.name
+            if isinstance(self._address, TcpAddress) and _REFUSED in told:
+                told += "; over TCP nobody may, only the runtime's own user over its Unix socket"
             raise RefusedError(f"{self._address}: {operation}: {told}")
         payload = answer.payload
         try:

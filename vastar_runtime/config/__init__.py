@@ -33,6 +33,7 @@ from vastar_runtime.config._names import BadName, canonical_origin
 from vastar_runtime.config._policies import (
     BreakerConfig,
     BulkheadConfig,
+    ByteLimitConfig,
     EgressConfig,
     HeaderLearningConfig,
     PoliciesConfig,
@@ -57,6 +58,7 @@ __all__ = [
     "BadName",
     "BreakerConfig",
     "BulkheadConfig",
+    "ByteLimitConfig",
     "Changes",
     "ConfigError",
     "CredentialConfig",

@@ -9,9 +9,11 @@ from typing import Any, Final
 import attrs
 import msgspec
 
+from vastar_runtime.config._check_identity import exposure
 from vastar_runtime.config._merge import all_credentials, all_databases, all_written
 from vastar_runtime.config._model import RuntimeConfig
 from vastar_runtime.config._policies import DEFAULTS, ORIGINS, TENANTS, TenantConfig
+from vastar_runtime.config._problems import ConfigError, Problem
 from vastar_runtime.config._toml import dotted
 
 __all__ = ["Changes", "compare", "taken_up"]
@@ -72,13 +74,21 @@ def compare(old: RuntimeConfig, new: RuntimeConfig) -> Changes:
 
 
 def taken_up(old: RuntimeConfig, new: RuntimeConfig) -> RuntimeConfig:
-    """What runs after a reload: of `new` what `compare` calls applied, of `old` the rest."""
+    """What runs after a reload: of `new` what `compare` calls applied, of `old` the rest.
+
+    Raises:
+        ConfigError: sockets that stay open would lose what keeps strangers out.
+    """
     tables: dict[str, Any] = {name: getattr(new, name) for name in _APPLIED_TABLES}
     for table, key in _APPLIED_KEYS:
         value = getattr(getattr(new, table), key)
         before = tables.get(table) or getattr(old, table)
         tables[table] = msgspec.structs.replace(before, **{key: value})
-    return msgspec.structs.replace(old, **tables)
+    running = msgspec.structs.replace(old, **tables)
+    problems = [Problem("configuration", *fault) for fault in exposure(running)]
+    if problems:
+        raise ConfigError(problems)
+    return running
 
 
 def _is_applied(path: _Path) -> bool:

@@ -4,13 +4,13 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from vastar_runtime.config._addresses import is_loopback, parse_tcp_address
+from vastar_runtime.config._addresses import TcpAddress, is_loopback, parse_tcp_address
 from vastar_runtime.config._model import RuntimeConfig
 from vastar_runtime.config._policies import TENANTS
 from vastar_runtime.config._toml import dotted
 from vastar_runtime.token_file import TokenFile, TokenFileError
 
-__all__ = ["check_identity"]
+__all__ = ["check_identity", "exposure"]
 
 _NOT_ONLY_OWNER: Final = 0o066
 _ROOT_UID: Final = 0
@@ -47,9 +47,13 @@ def _check_remote(config: RuntimeConfig) -> Iterator[_Fault]:
                 f"{host} may be reached from other machines",
                 _STAY_LOCAL,
             )
-    if not tcp.allow_remote:
-        return
-    if tcp.cert_file is None:
+    if tcp.allow_remote:
+        yield from _check_guards(config)
+
+
+def _check_guards(config: RuntimeConfig) -> Iterator[_Fault]:
+    """What keeps strangers out where they can knock."""
+    if config.tcp.cert_file is None:
         yield (
             _REMOTE,
             "callers from other machines need TLS, and there is no certificate",
@@ -62,6 +66,20 @@ def _check_remote(config: RuntimeConfig) -> Iterator[_Fault]:
             "callers from other machines need tokens, and no tenant has any",
             "set token_file (or allow_subjects, for client certificates) of a tenant",
         )
+
+
+def exposure(running: RuntimeConfig) -> Iterator[_Fault]:
+    """What a reload would leave open to strangers: sockets stay, their guards may change.
+
+    Args:
+        running: what would run after it; each part of it was valid in its own configuration.
+    """
+    addresses = running.server.addresses()
+    hosts = [address.host for address in addresses if isinstance(address, TcpAddress)]
+    remote = next((host for host in hosts if not is_loopback(host)), None)
+    if remote is not None:
+        for key, wrong, right in _check_guards(running):
+            yield key, f"the daemon listens on {remote} until it is restarted: {wrong}", right
 
 
 def _check_certificates(config: RuntimeConfig) -> Iterator[_Fault]:

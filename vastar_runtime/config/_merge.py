@@ -119,8 +119,15 @@ def merge(defaults: PoliciesConfig, places: Iterable[PolicyTables]) -> PoliciesC
     for tables in places:
         for policy, values in tables.items():
             before = changed.get(policy) or getattr(defaults, policy)
-            changed[policy] = msgspec.structs.replace(before, **values)
+            changed[policy] = msgspec.structs.replace(
+                before, **{key: _as_loaded(value) for key, value in values.items()}
+            )
     return msgspec.structs.replace(defaults, **changed) if changed else defaults
+
+
+def _as_loaded(value: object) -> object:
+    """What was sent to a worker has lists, where what was loaded has tuples."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def place_of_key(places: Iterable[Written], policy: str, key: str) -> tuple[str, ...]:

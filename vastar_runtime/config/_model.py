@@ -230,6 +230,14 @@ class ProxyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bool, Meta(description="obey HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY")
     ] = True
 
+    def __repr__(self) -> str:
+        """Without the URLs: they may hold passwords."""
+        return f"ProxyConfig(use_environment={self.use_environment}, ...)"
+
+    def __rich_repr__(self) -> list[tuple[str, bool]]:
+        """The same, for `rich`."""
+        return [("use_environment", self.use_environment)]
+
 
 class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Metrics for a Prometheus server to fetch."""

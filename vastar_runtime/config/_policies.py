@@ -24,6 +24,7 @@ __all__ = [
     "AttemptConfig",
     "BreakerConfig",
     "BulkheadConfig",
+    "ByteLimitConfig",
     "CooldownConfig",
     "EgressConfig",
     "HeaderLearningConfig",
@@ -219,6 +220,22 @@ class TokenLimitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 1024
 
 
+class ByteLimitConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bytes of bodies in a time, those of requests and of answers together."""
+
+    mode: _Mode = "enforce"
+    limit: Annotated[_PerPeriod | None, Meta(description="bytes per period; not set: no limit")] = (
+        None
+    )
+    period_s: Annotated[_Period, Meta(description="the period")] = 60.0
+    burst: Annotated[
+        _PerPeriod | None, Meta(description="at once after a pause; not set: as many as limit")
+    ] = None
+    max_waiting: Annotated[
+        _CountOrNone, Meta(description="calls that may wait in line; 0: none waits")
+    ] = 1000
+
+
 class BulkheadConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many calls are under way at once; streams are counted apart, by the same numbers."""
 
@@ -337,6 +354,10 @@ class PoliciesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workspace_token_limit: Annotated[TokenLimitConfig, Meta(extra=_WORKSPACE)] = TokenLimitConfig()
     tenant_token_limit: Annotated[TokenLimitConfig, Meta(extra=_TENANT)] = TokenLimitConfig()
     origin_token_limit: Annotated[TokenLimitConfig, Meta(extra=_ORIGIN)] = TokenLimitConfig()
+    byte_limit: ByteLimitConfig = ByteLimitConfig()
+    workspace_byte_limit: Annotated[ByteLimitConfig, Meta(extra=_WORKSPACE)] = ByteLimitConfig()
+    tenant_byte_limit: Annotated[ByteLimitConfig, Meta(extra=_TENANT)] = ByteLimitConfig()
+    origin_byte_limit: Annotated[ByteLimitConfig, Meta(extra=_ORIGIN)] = ByteLimitConfig()
     bulkhead: BulkheadConfig = BulkheadConfig()
     queue: Annotated[QueueConfig, Meta(extra=_TENANT)] = QueueConfig()
     header_learning: HeaderLearningConfig = HeaderLearningConfig()

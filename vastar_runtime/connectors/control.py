@@ -14,6 +14,7 @@ import trio
 
 from vastar_client.wire.codec import one_buffer
 from vastar_runtime._version import __version__
+from vastar_runtime.audit import audit
 from vastar_runtime.calls import Call
 from vastar_runtime.config import ConfigError
 from vastar_runtime.outcomes import Failure, FailureKind, Outcome, Reply
@@ -23,6 +24,8 @@ from vastar_runtime.workers.team import Team, TeamError
 __all__ = ["ControlConnector", "Controlled", "account"]
 
 _ROOT_UID: Final = 0
+_PRIVILEGED: Final = frozenset({"reload", "drain"})
+"""What changes something, and is told to the audit log."""
 
 
 class Controlled(Protocol):
@@ -75,7 +78,9 @@ class ControlConnector:
     async def execute(self, call: Call) -> Outcome:
         """Answer the operation that `call` names."""
         await trio.lowlevel.checkpoint()
+        asked = call.request.operation[:100]
         if call.caller.uid not in {_ROOT_UID, os.geteuid()}:
+            audit("control_refused", caller=call.caller, operation=asked, rule="control:user")
             return Failure(
                 FailureKind.INVALID_REQUEST,
                 "not allowed: connector vastar answers to the runtime's own user or root, over "
@@ -87,9 +92,10 @@ class ControlConnector:
             known = ", ".join(sorted(self._operations))
             return Failure(
                 FailureKind.INVALID_REQUEST,
-                f"Unknown operation of connector vastar: {call.request.operation[:100]}; "
-                f"known are {known}",
+                f"Unknown operation of connector vastar: {asked}; known are {known}",
             )
+        if asked in _PRIVILEGED:
+            audit("control", caller=call.caller, operation=asked)
         return await operation(call)
 
     async def _status(self, call: Call) -> Outcome:

@@ -8,7 +8,6 @@ good are carried over.
 from collections.abc import Mapping
 from typing import Final
 
-from vastar_runtime.calls import Call
 from vastar_runtime.config import (
     ConfigError,
     CredentialConfig,
@@ -24,7 +23,6 @@ from vastar_runtime.config import (
 from vastar_runtime.credentials.injecting import with_headers
 from vastar_runtime.credentials.secrets import SecretFile, SecretText, UnusableSecret
 from vastar_runtime.credentials.tokens import TokenFetcher, TokenSource
-from vastar_runtime.outcomes import Failure
 from vastar_runtime.transport.messages import UpstreamRequest
 
 __all__ = ["Credential", "CredentialBook", "unusable_secrets"]
@@ -59,10 +57,6 @@ class Credential:
         """Where its token is from."""
         return self._source
 
-    async def token(self, call: Call) -> str | Failure | None:
-        """The token to be sent, why there is none, or None where none belongs to it."""
-        return None if self._source is None else await self._source.token(call)
-
     def put_into(
         self, request: UpstreamRequest, token: str | None, now_s: float
     ) -> UpstreamRequest:
@@ -71,11 +65,6 @@ class Credential:
         if token is not None:
             headers.append((_AUTHORIZATION, b"Bearer " + token.encode()))
         return with_headers(request, self._names, headers)
-
-    def rejected(self, token: str) -> None:
-        """The upstream answered 401 to `token`."""
-        if self._source is not None:
-            self._source.rejected(token)
 
 
 class CredentialBook:

@@ -79,6 +79,10 @@ class _Answer(msgspec.Struct):
     def __repr__(self) -> str:
         return "_Answer(...)"
 
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        """The same, for `rich`."""
+        return []
+
 
 class _Error(msgspec.Struct):
     error: str

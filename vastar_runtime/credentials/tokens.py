@@ -11,6 +11,7 @@ from typing import Final
 
 import trio
 
+from vastar_runtime.audit import audit
 from vastar_runtime.calls import Call
 from vastar_runtime.config import OAuth2Config
 from vastar_runtime.connectors.http.target import parse_target
@@ -25,6 +26,7 @@ from vastar_runtime.credentials.secrets import SecretText
 from vastar_runtime.credentials.token_state import TokenState
 from vastar_runtime.logs import get_logger
 from vastar_runtime.outcomes import Failure, FailureKind
+from vastar_runtime.pipeline.guarding import Forbidden
 from vastar_runtime.policy.retry_after import parse as parse_retry_after
 from vastar_runtime.transport import HttpTransport
 from vastar_runtime.transport.errors import BodyTooLarge, TransportError
@@ -169,10 +171,23 @@ class TokenSource:
                 body = await response.read_all(MAX_ANSWER_BYTES)
                 return read_answer(response.status, body, self._asked_rest(response.headers))
         except TransportError as error:
-            kind = FailureKind.TIMEOUT if error.timed_out else FailureKind.UPSTREAM
-            return Denied(kind, str(error))
+            return Denied(self._kind_of(error), str(error))
         except BodyTooLarge:
             return Denied(FailureKind.UPSTREAM, "its answer is too long")
+
+    def _kind_of(self, error: TransportError) -> FailureKind:
+        if isinstance(error.__cause__, Forbidden):
+            tenant, workspace = self._scope
+            audit(
+                "egress_refused",
+                tenant=tenant,
+                workspace=workspace or None,
+                origin=str(self._origin),
+                rule=error.__cause__.rule,
+                reason="it is where a token of a credential is configured to be had",
+            )
+            return FailureKind.UPSTREAM_PERMANENT
+        return FailureKind.TIMEOUT if error.timed_out else FailureKind.UPSTREAM
 
     def _asked_rest(self, headers: Headers) -> float | None:
         def value(name: bytes) -> str | None:

@@ -91,13 +91,15 @@ class _CredentialedLease:
         refusal = refusal_of(request)
         if refusal is not None:
             return Failure(FailureKind.INVALID_REQUEST, refusal)
-        token = await credential.token(call)
+        source = credential.source
+        if source is None:
+            keyed = credential.put_into(request, None, trio.current_time())
+            return await self._inner.request(keyed)
+        token = await source.token(call)
         if isinstance(token, Failure):
             return token
         keyed = credential.put_into(request, token, trio.current_time())
         response = await self._inner.request(keyed)
-        if isinstance(response, Failure) or token is None:
-            return response
-        if response.status == _UNAUTHORIZED:
-            credential.rejected(token)
+        if not isinstance(response, Failure) and response.status == _UNAUTHORIZED:
+            source.rejected(token)
         return response

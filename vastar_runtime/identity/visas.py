@@ -13,7 +13,7 @@ them), and every other one is for the runtime's own user alone.
 
 import os
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import trio
@@ -35,7 +35,8 @@ NOT_ALLOWED: Final = Failure(
 )
 
 _CONTROL: Final = "vastar"
-"""The connector that looks at the caller's user itself, whatever the tenant."""
+"""The connector for the runtime's own user and root, whatever the tenant."""
+_ROOT_UID: Final = 0
 
 _MAX_KNOWN: Final = 256
 _MAX_TOKENS: Final = 16
@@ -159,7 +160,7 @@ class Visa:
         self._identity = identity
         self._generation = -1
         self._everybody = False
-        self._known: dict[tuple[str, str | None] | str, bool] = {}
+        self._known: dict[tuple[str, bytes] | str, bool] = {}
         self._shown: list[bytes] = []
         self._wrong = 0
         self.caller = caller
@@ -185,24 +186,23 @@ class Visa:
 
     def _decide(self, request: ExecuteRequest) -> bool:
         """The same where it is not known yet, or was not allowed by the connection alone."""
-        if request.connector_name == _CONTROL:
+        caller, tenant = self.caller, request.tenant_id
+        if request.connector_name == _CONTROL and caller.uid in {_ROOT_UID, os.geteuid()}:
             return True
-        tenant = request.tenant_id
         if tenant not in self._known:
-            self._remember(tenant, self._identity.allows(self.caller, tenant, self._shown))
+            self._remember(tenant, self._identity.allows(caller, tenant, self._shown))
         token = _bearer(request)
         allowed = self._known.get(tenant, False)
         if not allowed and token is not None:
-            key = (tenant, token)
-            if key not in self._known:
-                hashes = [token_hash(token)]
-                self._remember(key, self._identity.allows(self.caller, tenant, hashes))
-            allowed = self._known[key]
+            digest = token_hash(token)  # no token is kept
+            if (tenant, digest) not in self._known:
+                self._remember((tenant, digest), self._identity.allows(caller, tenant, [digest]))
+            allowed = self._known[tenant, digest]
         if not allowed:
-            _audit_refusal(self.caller, request)
+            _audit_refusal(caller, request)
         return allowed
 
-    def _remember(self, key: Any, allowed: bool) -> None:
+    def _remember(self, key: tuple[str, bytes] | str, allowed: bool) -> None:
         if len(self._known) >= _MAX_KNOWN:
             self._known.clear()
         self._known[key] = allowed

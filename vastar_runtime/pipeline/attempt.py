@@ -15,6 +15,7 @@ from vastar_runtime.calls import Call
 from vastar_runtime.pipeline.machines import OfCredential, OfOrigin, OfTenantAtOrigin
 from vastar_runtime.pipeline.policies import CallPolicies
 from vastar_runtime.pipeline.tokens import TokenHold
+from vastar_runtime.pipeline.volume import VolumeHold
 from vastar_runtime.policy.admission import Admitted
 from vastar_runtime.policy.breaker import Breaker, Evidence, Permit
 from vastar_runtime.policy.classify import AttemptResult, Fault, Meaning, Reached, Retry, classify
@@ -55,11 +56,13 @@ class Holdings(_Value):
         place: of the bulkhead, once it was admitted.
         is_in: whether the admission was asked; later hops of a call are not asked again.
         tokens: reserved for the answer that is being read.
+        volume: the bytes of the request that is being answered, and those of the answer.
     """
 
     place: Admitted | None = None
     is_in: bool = False
     tokens: TokenHold | None = None
+    volume: VolumeHold | None = None
 
 
 class Hop(_Value):

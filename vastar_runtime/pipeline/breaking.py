@@ -52,7 +52,10 @@ class BreakerLayer:
         except BaseException:
             self._back_out(attempt)
             raise
-        self._report(attempt, ended)
+        if ended.refused is not None:  # further in: nothing was shown
+            self._back_out(attempt)
+        else:
+            self._report(attempt, ended)
         return ended
 
     def _ask_cooldown(self, attempt: Attempt, mode: Mode) -> Refused | None:

@@ -31,6 +31,7 @@ from vastar_runtime.transport import (
     TransportSettings,
     is_own_address,
 )
+from vastar_runtime.transport.messages import UpstreamRequest, header_values
 
 __all__ = ["POLICY", "EgressGuard", "Forbidden"]
 
@@ -102,6 +103,25 @@ class EgressGuard:
         if refusal is None:
             self._gates.of(POLICY, rules.settings.mode).apply(None)
             return None
+        return self._judged(call, rules, origin, refusal)
+
+    def refuses_site(
+        self, call: Call, rules: EgressRules, request: UpstreamRequest
+    ) -> Refused | None:
+        """Why `request` may not ask for the site that its Host header names; None: it may.
+
+        For rules that judge names (`EgressRules.judges_names`), after `refuses`.
+        """
+        for host in header_values([*request.headers], b"host"):
+            refusal = rules.refusal_of_site(request.origin, host)
+            if refusal is not None:
+                return self._judged(call, rules, request.origin, refusal)
+        return None
+
+    def _judged(
+        self, call: Call, rules: EgressRules, origin: Origin, refusal: EgressRefusal
+    ) -> Refused | None:
+        """Count a refusal and tell it; what the caller is told, if it takes effect."""
         is_enforced = self._counts(rules, refusal)
         audit(
             "egress_refused" if is_enforced else "egress_observed",

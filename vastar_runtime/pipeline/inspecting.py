@@ -101,8 +101,7 @@ def describe(around: Surroundings) -> dict[str, Any]:
             "waiting": pacer.limiter.waiting_count,
         }
         for scope, names, limiters in _limiters(machines)
-        for policy, pacer in (("rate_limit", limiters.requests), ("token_limit", limiters.tokens))
-        if pacer is not None
+        for policy, pacer in limiters.pacers()
     ]
     return {
         "pipeline": list(DESCRIPTOR),
@@ -143,8 +142,7 @@ def _lines(machines: Machines) -> list[LimiterRow]:
     return [
         LimiterRow(policy, scope.value, pacer.limiter.waiting_count)
         for scope, _, limiters in _limiters(machines)
-        for policy, pacer in (("rate_limit", limiters.requests), ("token_limit", limiters.tokens))
-        if pacer is not None
+        for policy, pacer in limiters.pacers()
     ]
 
 

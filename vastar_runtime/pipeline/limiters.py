@@ -3,7 +3,8 @@
 Those who have no limit share one object, as most have none.
 """
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 import attrs
 
@@ -21,7 +22,7 @@ _YEAR_S: Final = 366 * 24 * 3600.0
 class Limiters:
     """The limits that share one bucket, each there where it is configured."""
 
-    __slots__ = ("_maker", "_names", "_settings", "requests", "tokens")
+    __slots__ = ("_maker", "_names", "_settings", "requests", "tokens", "volume")
 
     def __init__(
         self, settings: LimitSettings, maker: Maker = OWN, names: tuple[str, ...] = ()
@@ -29,8 +30,9 @@ class Limiters:
         self._settings = settings
         self._maker = maker
         self._names = names
-        self.requests = self._requests(settings.requests)
+        self.requests = self._rate(settings.requests)
         self.tokens = self._tokens(settings.tokens)
+        self.volume = self._rate(settings.volume)
 
     @classmethod
     def of(
@@ -39,7 +41,7 @@ class Limiters:
         """Those that `settings` ask for; where that is none, what all who have none share."""
         return UNLIMITED if settings == NO_LIMITS else cls(settings, maker, names)
 
-    def _requests(self, settings: RateLimitSettings | None) -> Pacer[RateLimiter] | None:
+    def _rate(self, settings: RateLimitSettings | None) -> Pacer[RateLimiter] | None:
         if settings is None:
             return None
         pacer = Pacer(self._maker.rate_limiter(settings, self._names))
@@ -55,9 +57,17 @@ class Limiters:
 
     def let_go(self) -> None:
         """Nobody here uses them any more."""
-        for pacer in (self.requests, self.tokens):
-            if pacer is not None:
-                self._maker.let_go(pacer.limiter)
+        for _, pacer in self.pacers():
+            self._maker.let_go(pacer.limiter)
+
+    def pacers(self) -> Iterator[tuple[str, Pacer[Any]]]:
+        """Those that are there, by the names of their policies."""
+        if self.requests is not None:
+            yield "rate_limit", self.requests
+        if self.tokens is not None:
+            yield "token_limit", self.tokens
+        if self.volume is not None:
+            yield "byte_limit", self.volume
 
     def configured(
         self,
@@ -83,19 +93,22 @@ class Limiters:
                 fresh.scale(rate_ratio, now_s)
             return fresh
         self._settings = settings
-        old_requests, old_tokens = self.requests, self.tokens
-        if old_requests is None or settings.requests is None:
-            self.requests = self._requests(settings.requests)
-            if old_requests is not None:
-                old_requests.lift(now_s)
-                self._maker.let_go(old_requests.limiter)
-        if old_tokens is None or settings.tokens is None:
+        if (old := self.requests) is None or settings.requests is None:
+            self.requests = self._rate(settings.requests)
+            self._gone(old, now_s)
+        if (before := self.tokens) is None or settings.tokens is None:
             self.tokens = self._tokens(settings.tokens)
-            if old_tokens is not None:
-                old_tokens.lift(now_s)
-                self._maker.let_go(old_tokens.limiter)
+            self._gone(before, now_s)
+        if (old := self.volume) is None or settings.volume is None:
+            self.volume = self._rate(settings.volume)
+            self._gone(old, now_s)
         self.scale(rate_ratio, now_s)
         return self
+
+    def _gone(self, pacer: Pacer[Any] | None, now_s: float) -> None:
+        if pacer is not None:
+            pacer.lift(now_s)
+            self._maker.let_go(pacer.limiter)
 
     def scale(self, rate_ratio: float, now_s: float) -> None:
         """Let this part of the configured rates hold, and of what may go at once after a pause."""
@@ -106,17 +119,17 @@ class Limiters:
             rate = _scaled(settings.tokens.rate, rate_ratio)
             self.tokens.limiter.change_tokens(now_s, attrs.evolve(settings.tokens, rate=rate))
             self.tokens.wake(now_s)
+        if self.volume is not None and settings.volume is not None:
+            self.volume.change(now_s, _scaled(settings.volume, rate_ratio))
 
     def is_droppable(self, now_s: float) -> bool:
         """Whether new ones would decide the same."""
-        return (self.requests is None or self.requests.limiter.is_droppable(now_s)) and (
-            self.tokens is None or self.tokens.limiter.is_droppable(now_s)
-        )
+        return all(pacer.limiter.is_droppable(now_s) for _, pacer in self.pacers())
 
     @property
     def waiting(self) -> int:
         """Calls in their lines."""
-        return sum(p.limiter.waiting_count for p in (self.requests, self.tokens) if p is not None)
+        return sum(pacer.limiter.waiting_count for _, pacer in self.pacers())
 
 
 UNLIMITED: Final = Limiters(NO_LIMITS)

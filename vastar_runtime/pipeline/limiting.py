@@ -1,9 +1,9 @@
-"""Configured limits of one attempt: calls in a time, tokens in a time.
+"""Configured limits of one attempt: calls, tokens and bytes in a time.
 
 Each attempt pays for itself. All that limit it are asked in turn, the narrowest first; each charge
 is made in the step that checks. Where a later one refuses, or the attempt is cancelled in line, all
-that was charged comes back. Requests are settled when the attempt has ended; tokens are settled
-with the body of the answer, which the lease waits for.
+that was charged comes back. Requests are settled when the attempt has ended; tokens and bytes are
+settled with the body of the answer, which the lease waits for.
 """
 
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from vastar_runtime.pipeline.pacing import Pacer
 from vastar_runtime.pipeline.policies import NO_LIMITS, LimitSettings
 from vastar_runtime.pipeline.surroundings import Surroundings
 from vastar_runtime.pipeline.tokens import TokenHold
+from vastar_runtime.pipeline.volume import VolumeHold, request_bytes
 from vastar_runtime.policy.llm_usage import LlmRequest
 from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.rate_limit import Allowed, RateLimiter, Waiting
@@ -59,7 +60,7 @@ class RateLimitLayer:
 class _Charges:
     """What one attempt was charged."""
 
-    __slots__ = ("_around", "_attempt", "_llm", "_requests", "_tokens")
+    __slots__ = ("_around", "_attempt", "_llm", "_requests", "_tokens", "_volume")
 
     def __init__(self, attempt: Attempt, surroundings: Surroundings) -> None:
         self._attempt = attempt
@@ -67,6 +68,7 @@ class _Charges:
         self._llm: LlmRequest | None = None
         self._requests: list[tuple[Pacer[RateLimiter], Allowed]] = []
         self._tokens: list[tuple[Pacer[TokenLimiter], Allowed]] = []
+        self._volume: list[tuple[Pacer[RateLimiter], Allowed]] = []
 
     async def make(self) -> Refused | None:
         """Charge everything; on a refusal what was charged until then is still to be settled."""
@@ -77,8 +79,20 @@ class _Charges:
                 refused = await self._charge(each.requests, 1, mode, "rate_limit", self._requests)
                 if refused is not None:
                     return refused
+        if hop.policies.has_byte_limits and (refused := await self._charge_volume(hop)) is not None:
+            return refused
         self._llm = hop.llm_request()
         return await self._charge_tokens(hop, self._llm) if self._llm is not None else None
+
+    async def _charge_volume(self, hop: Hop) -> Refused | None:
+        cost = request_bytes(hop.request)
+        for each, settings in limiters(hop, self._around):
+            if each.volume is not None and settings.volume is not None:
+                mode = settings.volume.mode
+                refused = await self._charge(each.volume, cost, mode, "byte_limit", self._volume)
+                if refused is not None:
+                    return refused
+        return None
 
     async def _charge_tokens(self, hop: Hop, request: LlmRequest) -> Refused | None:
         for each, settings in limiters(hop, self._around):
@@ -124,11 +138,15 @@ class _Charges:
         was_sent = self._attempt.progress.request_begun
         for pacer, permit in self._requests:
             pacer.settle(now_s, permit, None if was_sent else 0)
+        if self._volume:
+            self._settle_volume(now_s, ended, was_sent=was_sent)
         if not self._tokens or self._llm is None:
             return
         response = None if ended is None else ended.response
         is_events = response is not None and is_event_stream(response.headers)
-        hold = TokenHold(self._llm, self._tokens, is_event_stream=is_events)
+        hold = TokenHold(
+            self._llm, self._tokens, is_event_stream=is_events, call=self._attempt.hop.call
+        )
         if response is not None and response.status < FIRST_ERROR:
             holdings = self._attempt.hop.holdings
             if holdings.tokens is None:
@@ -139,6 +157,20 @@ class _Charges:
             hold.refund(now_s)
         else:
             hold.settle(now_s)
+
+    def _settle_volume(self, now_s: float, ended: Ended | None, *, was_sent: bool) -> None:
+        hop = self._attempt.hop
+        hold = VolumeHold(hop.call, hop.request, self._volume)
+        if ended is not None and ended.response is not None:
+            # Until its body has ended. Whose body is read in the end, an earlier attempt's maybe,
+            # makes no difference: they are charged to the same limits.
+            hop.holdings.volume, hold_before = hold, hop.holdings.volume
+            if hold_before is not None:
+                hold_before.settle(now_s)
+        elif was_sent:
+            hold.settle(now_s)
+        else:
+            hold.refund(now_s)
 
 
 def limiters(hop: Hop, surroundings: Surroundings) -> Iterator[tuple[Limiters, LimitSettings]]:

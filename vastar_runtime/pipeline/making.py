@@ -39,7 +39,7 @@ class Maker(Protocol):
         """What the upstream of a credential tells."""
 
     def rate_limiter(self, settings: RateLimitSettings, names: tuple[str, ...]) -> RateLimiter:
-        """The limit on calls in a time of a key."""
+        """The limit on calls, or on bytes, in a time of a key; `policy` tells which."""
 
     def token_limiter(self, settings: TokenLimitSettings, names: tuple[str, ...]) -> TokenLimiter:
         """The limit on tokens in a time of a key."""

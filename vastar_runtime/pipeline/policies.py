@@ -36,6 +36,7 @@ POLICIES: Final = (
     "learned_limit",
     "rate_limit",
     "token_limit",
+    "byte_limit",
     "cooldown",
     "circuit_breaker",
 )
@@ -49,10 +50,12 @@ class LimitSettings:
     Attributes:
         requests: calls in a time.
         tokens: LLM tokens in a time.
+        volume: bytes of bodies in a time.
     """
 
     requests: RateLimitSettings | None = None
     tokens: TokenLimitSettings | None = None
+    volume: RateLimitSettings | None = None
 
 
 NO_LIMITS: Final = LimitSettings()
@@ -70,7 +73,8 @@ class CallPolicies:
         origin_limits: of all calls to an origin, whoever makes them.
         egress: where the call may go.
         attempt_timeout_s: for one attempt, from its connection to response headers; None is off.
-        has_limits, has_token_limits: whether any limit of any level is set.
+        has_limits: whether any limit of any level is set.
+        has_token_limits, has_byte_limits: whether one of that kind is.
         idle_layers: the layers that have nothing to do for such a call, by name.
     """
 
@@ -89,6 +93,7 @@ class CallPolicies:
     egress: EgressRules = attrs.field(factory=EgressRules)
     has_limits: bool = attrs.field(init=False)
     has_token_limits: bool = attrs.field(init=False)
+    has_byte_limits: bool = attrs.field(init=False)
     idle_layers: frozenset[str] = attrs.field(init=False)
 
     @has_limits.default
@@ -98,6 +103,10 @@ class CallPolicies:
     @has_token_limits.default
     def _any_token_limit(self) -> bool:
         return any(each.tokens is not None for each in self.all_limits())
+
+    @has_byte_limits.default
+    def _any_byte_limit(self) -> bool:
+        return any(each.volume is not None for each in self.all_limits())
 
     @idle_layers.default
     def _off(self) -> frozenset[str]:

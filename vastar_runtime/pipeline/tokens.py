@@ -9,6 +9,7 @@ its length.
 from collections.abc import Sequence
 from typing import Final
 
+from vastar_runtime.calls import Call
 from vastar_runtime.pipeline.pacing import Pacer
 from vastar_runtime.policy.llm_usage import LlmRequest, StreamUsage, Usage, read_answer
 from vastar_runtime.policy.rate_limit import Allowed
@@ -23,7 +24,7 @@ _MAX_KEPT_BYTES: Final = 16 * 1024 * 1024
 class TokenHold:
     """The reservations of one request. `settle` ends them, once; later calls change nothing."""
 
-    __slots__ = ("_kept", "_received_bytes", "_request", "_reservations", "_usage")
+    __slots__ = ("_call", "_kept", "_received_bytes", "_request", "_reservations", "_usage")
 
     def __init__(
         self,
@@ -31,7 +32,9 @@ class TokenHold:
         reservations: Sequence[tuple[Pacer[TokenLimiter], Allowed]],
         *,
         is_event_stream: bool,
+        call: Call | None = None,
     ) -> None:
+        self._call = call
         self._request = request
         self._reservations = reservations
         self._received_bytes = 0
@@ -53,6 +56,8 @@ class TokenHold:
     def settle(self, now_s: float) -> None:
         """The request was acted on: what it used is spent, the rest comes back."""
         usage = self._read_usage()
+        if usage is not None and self._reservations and self._call is not None:
+            self._call.llm_tokens += usage.total_tokens
         for pacer, permit in self._take():
             pacer.limiter.settle_answer(now_s, permit, self._request, usage, self._received_bytes)
             pacer.wake(now_s)

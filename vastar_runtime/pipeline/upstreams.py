@@ -39,6 +39,7 @@ _KINDS: Final = {
     "learned_limit": FailureKind.RATE_LIMITED,
     "rate_limit": FailureKind.RATE_LIMITED,
     "token_limit": FailureKind.RATE_LIMITED,
+    "byte_limit": FailureKind.RATE_LIMITED,
 }
 
 
@@ -103,7 +104,7 @@ class Lease:
         traceback: TracebackType | None,
     ) -> None:
         leave(self._holdings, self._around)
-        self._settle_tokens()
+        self._settle()
 
     async def request(self, request: UpstreamRequest) -> UpstreamResponse | Failure:
         """Send `request`, as often as the policies say, and give the head of the answer.
@@ -115,12 +116,14 @@ class Lease:
             TransportError: there is no response.
         """
         call, around = self._call, self._around
-        self._settle_tokens()  # of a redirect, whose answer has ended: it holds nothing any more
+        self._settle()  # of a redirect, whose answer has ended: it holds nothing any more
         asked, origin = call.request, str(request.origin)
         call.origin = origin
         key = Key(asked.tenant_id, asked.workspace_id or "", origin)
         policies = around.machines.book.of(*key)
         refused = around.guard.refuses(call, policies.egress, request.origin)
+        if refused is None and policies.egress.judges_names:
+            refused = around.guard.refuses_site(call, policies.egress, request)
         if refused is not None:
             return self._refusal(refused)
         now_s = trio.current_time()
@@ -152,17 +155,22 @@ class Lease:
         """A piece of the answer's body, decoded, was read: it may tell what the call has cost."""
         if self._holdings.tokens is not None:
             self._holdings.tokens.saw(data)
+        if self._holdings.volume is not None:
+            self._holdings.volume.passed()
 
     def saw_event(self, data: str) -> None:
         """The data of an event of the answer's stream was read: as `saw`."""
         if self._holdings.tokens is not None:
             self._holdings.tokens.saw_event(data)
 
-    def _settle_tokens(self) -> None:
-        """The answer that tokens were held for has ended."""
+    def _settle(self) -> None:
+        """The answer that tokens or bytes were held for has ended."""
         tokens, self._holdings.tokens = self._holdings.tokens, None
         if tokens is not None:
             tokens.settle(trio.current_time())
+        volume, self._holdings.volume = self._holdings.volume, None
+        if volume is not None:
+            volume.settle(trio.current_time())
 
     def _refusal(self, refused: Refused) -> Failure:
         self._around.meters.refused(refused.policy, refused.scope.value)

@@ -10,6 +10,7 @@ kept, as a connector calls the same few origins again and again; how many rules 
 matter for the time that takes, nor for the first time.
 """
 
+import re
 from typing import Final
 
 import attrs
@@ -38,6 +39,10 @@ _METADATA_NAMES: Final = frozenset(
     }
 )
 """Names of cloud metadata: their addresses are refused anyway, but a proxy may look them up."""
+
+
+_SITE: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::[0-9]*)?")
+"""What a Host header may say (RFC 9110, 7.2), without what no name of the Internet has."""
 
 
 @attrs.frozen
@@ -135,6 +140,29 @@ class EgressRules:
             self._verdicts.clear()
         self._verdicts[origin] = verdict
         return verdict
+
+    def refusal_of_site(self, origin: tuple[str, str, int], host: bytes) -> EgressRefusal | None:
+        """Why a request to an origin may not ask for the site that its Host header names.
+
+        One front serves many sites, of which it gives the one that the header names: so where
+        there are rules about names (`judges_names`) they hold for that name too.
+
+        Args:
+            origin: as in `refusal_of_name`, which has been asked.
+            host: the header's value.
+        """
+        found = _SITE.fullmatch(host)
+        if found is None:
+            return _of_name("host_header", "the Host header names no site")
+        scheme, own, port = origin
+        name = found[1].decode().lower().strip("[]")
+        return None if name == own else self.refusal_of_name((scheme, name, port))
+
+    @property
+    def judges_names(self) -> bool:
+        """Whether there are rules about names, beside those about metadata."""
+        settings = self.settings
+        return bool(settings.allow_hosts or settings.deny_hosts) and settings.mode is not Mode.OFF
 
     def refusal_of_address(self, text: str) -> EgressRefusal | None:
         """Why no call may go to an address; None: it may.

@@ -57,6 +57,8 @@ class RateLimitSettings:
         scope: whose limit it is, for refusals.
         policy: how refusals name it.
         mode: how far its verdicts reach; for the driver, the machine itself does not ask.
+        max_debt_s: how long a call that used more than it was charged may keep others out; never
+            less than one more burst.
 
     Raises:
         ValueError: a number is out of range; the message names it.
@@ -71,6 +73,7 @@ class RateLimitSettings:
     scope: Scope = attrs.field(default=Scope.ORIGIN, validator=instance_of(Scope))
     policy: str = "rate_limit"
     mode: Mode = Mode.ENFORCE
+    max_debt_s: float = attrs.field(default=0.0, validator=ge(0.0))
     interval_s: float = attrs.field(init=False)
     burst_s: float = attrs.field(init=False)
     tolerance_s: float = attrs.field(init=False)
@@ -197,7 +200,7 @@ class RateLimiter:
             self._held += cost
             return Allowed(cost, self._spilled_s)
         if not cost:
-            return Allowed(0)
+            return Allowed(0, self._spilled_s)
         return self._line_up(now_s, cost, give_up_at_s)
 
     def grant_due(self, now_s: float) -> list[Waiting]:
@@ -229,8 +232,9 @@ class RateLimiter:
     def settle(self, now_s: float, permit: Allowed, used: int | None = None) -> None:
         """End a reservation: `used` was spent (None = all of it), the rest comes back.
 
-        More than was reserved is charged on top, as debt, up to one more burst: a wrong answer
-        from an upstream must not shut a caller out for ever. Settling twice changes nothing.
+        More than was reserved is charged on top, as debt, up to one more burst or `max_debt_s`: a
+        wrong answer from an upstream must not shut a caller out for ever. Settling twice changes
+        nothing.
         """
         if permit.is_settled:
             return
@@ -243,7 +247,7 @@ class RateLimiter:
         ran_over_s = self._spilled_s - permit.spilled_s
         granted_s, spent_s = max(self._granted_s, now_s), max(self._spent_s, now_s)
         if used > cost:
-            deepest_s = max(granted_s, now_s + 2 * settings.burst_s)
+            deepest_s = max(granted_s, self._deepest_s(now_s))
             granted_s = min(granted_s + (used - cost) * interval_s, deepest_s)
         elif used < cost:
             # What is held but could not all come back any more, and this call's part in that.
@@ -255,6 +259,26 @@ class RateLimiter:
         used_s = used * interval_s
         self._spent_s = min(spent_s + used_s, granted_s)
         self._least_s = min(self._least_s + max(used_s - ran_over_s, 0.0), granted_s)
+
+    def charge_more(self, now_s: float, permit: Allowed, more: int) -> None:
+        """A call under way turns out to use `more` than it was charged: it is charged that too.
+
+        It may become debt, as in `settle`, which must follow. Nothing is changed once it has.
+        """
+        if permit.is_settled:
+            return
+        self._spill(now_s)
+        granted_s = max(self._granted_s, now_s)
+        self._granted_s = min(
+            granted_s + more * self._settings.interval_s, max(granted_s, self._deepest_s(now_s))
+        )
+        self._held += more
+        permit.cost += more
+
+    def _deepest_s(self, now_s: float) -> float:
+        """How far debt may go."""
+        settings = self._settings
+        return now_s + settings.burst_s + max(settings.burst_s, settings.max_debt_s)
 
     def change(self, now_s: float, settings: RateLimitSettings) -> None:
         """Go on under other settings: what was spent stays spent, those in line stay in line."""

@@ -52,6 +52,8 @@ _CLOSED: Final = State.CLOSED
 _SUCCESS: Final = Evidence.SUCCESS
 _QUIET: Final = frozenset({Evidence.SUCCESS, Evidence.ANSWERED, Evidence.THROTTLED, Evidence.NONE})
 """What cannot open a closed circuit, but as the call that makes them enough to judge by."""
+_NO_OWNERS: Final[dict[int, int]] = {}
+"""Never written to: nearly all circuits have no probe."""
 _WORKER_BITS: Final = 8
 _WORKER_MASK: Final = (1 << _WORKER_BITS) - 1
 _HALF_WORD: Final = 32
@@ -64,16 +66,26 @@ class SharedBreaker(Breaker):
     `state` and `generation` are as last seen; `refresh` looks again.
     """
 
+    __slots__ = (
+        "_count_own_at_s",
+        "_counted",
+        "_is_calm",
+        "_own_at",
+        "_owners",
+        "_successes",
+        "_version_at",
+        "_words",
+        "record",
+    )  # fmt: skip
+
     def __init__(self, settings: BreakerSettings, scope: Scope, record: Record) -> None:
-        self._record = record
+        self.record = record
         self._words = record.words
         self._version_at = record.version_at
-        columns_at = record.columns_at(_SUCCESSES)
-        self._columns = range(columns_at, columns_at + record.workers)
-        self._own_at = columns_at + record.worker
+        self._own_at = record.columns_at(_SUCCESSES) + record.worker
         self._successes = record.words[self._own_at]
         self._counted = 0
-        self._owners: dict[int, int] = {}
+        self._owners = _NO_OWNERS
         self._is_calm = False
         self._count_own_at_s = 0.0
         super().__init__(_bounded(settings), scope)
@@ -84,12 +96,12 @@ class SharedBreaker(Breaker):
 
     def refresh(self, now_s: float) -> None:
         """Look at how things stand, for people."""
-        with self._record:
-            self._load(now_s - self._record.ahead_s)
+        with self.record:
+            self._load(now_s - self.record.ahead_s)
 
     def admit(self, now_s: float) -> Admission:
         """As `Breaker.admit`."""
-        record = self._record
+        record = self.record
         if self._words[self._version_at] != record.seen:
             self.refresh(now_s)
         if self.state is _CLOSED:
@@ -100,7 +112,7 @@ class SharedBreaker(Breaker):
             self._load(shared_s)
             admission = super().admit(shared_s)
             if isinstance(admission, Permit) and admission.lease:
-                self._owners[admission.lease] = record.worker
+                self._owners = {**self._owners, admission.lease: record.worker}
                 self._store(shared_s)
         return admission
 
@@ -113,7 +125,7 @@ class SharedBreaker(Breaker):
         took_s: float = 0.0,
     ) -> Transition | None:
         """As `Breaker.report`."""
-        record = self._record
+        record = self.record
         if self._words[self._version_at] == record.seen:
             if permit.generation != self.generation:
                 self.in_flight -= 1
@@ -141,26 +153,27 @@ class SharedBreaker(Breaker):
     def totals(self, now_s: float) -> tuple[int, int]:
         """As `Breaker.totals`, of all workers."""
         self.refresh(now_s)
-        return super().totals(now_s - self._record.ahead_s)
+        return super().totals(now_s - self.record.ahead_s)
 
     def is_droppable(self, now_s: float) -> bool:
         """Whether a new breaker would do as well, for all workers."""
         if self.in_flight:
             return False
-        if self._record.is_stale or self._window.failures:
+        if self.record.is_stale or self._window.failures:
             self.refresh(now_s)
-        return super().is_droppable(now_s - self._record.ahead_s)
+        return super().is_droppable(now_s - self.record.ahead_s)
 
     # --- between the record and what the machine remembers; under the lock, in shared time -----
 
     def _load(self, now_s: float) -> None:
-        record = self._record
+        record = self.record
         is_news = self._words[self._version_at] != record.seen
         values = record.read(_STATE)
         if values is not None and is_news:
             self._take(values, now_s)
         # What the columns have more than was counted is counted now: a success counts at once.
-        successes = sum(self._words[at] for at in self._columns)
+        columns_at = record.columns_at(_SUCCESSES)
+        successes = sum(self._words[columns_at : columns_at + record.workers])
         if successes > self._counted:
             if self.state is _CLOSED:
                 self._window.count_successes(now_s, successes - self._counted)
@@ -185,14 +198,15 @@ class SharedBreaker(Breaker):
         settings = self._settings
         bucket_s = settings.window_s / settings.buckets
         self._window = RollingWindow.of_rows(bucket_s, settings.buckets, rows, now_s)
-        self._lease_ends_s = {}
-        self._owners = {}
-        ends_s = values[_FIRST_END:_FIRST_LEASE]
-        for end_s, lease in zip(ends_s, values[_FIRST_LEASE:], strict=True):
-            if lease:
-                number = int(lease) >> _WORKER_BITS
-                self._lease_ends_s[number] = end_s
-                self._owners[number] = (int(lease) & _WORKER_MASK) - 1
+        given = [
+            (int(lease) >> _WORKER_BITS, end_s, (int(lease) & _WORKER_MASK) - 1)
+            for end_s, lease in zip(
+                values[_FIRST_END:_FIRST_LEASE], values[_FIRST_LEASE:], strict=True
+            )
+            if lease
+        ]
+        self._lease_ends_s = {number: end_s for number, end_s, _ in given}
+        self._owners = {number: owner for number, _, owner in given} or _NO_OWNERS
 
     def _store(self, now_s: float) -> None:
         rows = self._window.rows(now_s)
@@ -222,7 +236,7 @@ class SharedBreaker(Breaker):
         keep_s = settings.window_s
         if self.state is not _CLOSED:
             keep_s += max(self._open_until_s - now_s, 0.0) + settings.open_max_s
-        self._record.write(_STATE, values, now_s + keep_s)
+        self.record.write(_STATE, values, now_s + keep_s)
         self._judge_calm()
 
     def _judge_calm(self) -> None:

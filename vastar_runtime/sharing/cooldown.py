@@ -23,20 +23,22 @@ _NONE: Final = Evidence.NONE
 class SharedCooldown(Cooldown):
     """One credential at one origin, as one worker sees it. Times are its own."""
 
+    __slots__ = ("_version_at", "_words", "record")
+
     def __init__(self, settings: CooldownSettings, record: Record) -> None:
         super().__init__(settings)
-        self._record = record
+        self.record = record
         self._words = record.words
         self._version_at = record.version_at
 
     def refresh(self, _now_s: float) -> None:
         """Look at how things stand."""
-        with self._record:
+        with self.record:
             self._load()
 
     def admit(self, now_s: float) -> int | Refused:
         """As `Cooldown.admit`."""
-        if self._words[self._version_at] != self._record.seen:
+        if self._words[self._version_at] != self.record.seen:
             self.refresh(now_s)
         if now_s >= self._until_s:
             self.in_flight += 1
@@ -56,21 +58,21 @@ class SharedCooldown(Cooldown):
             if meaning.tenant is _NONE:
                 self.in_flight -= 1
                 return False
-            if self._words[self._version_at] == self._record.seen and not self._in_a_row:
+            if self._words[self._version_at] == self.record.seen and not self._in_a_row:
                 self.in_flight -= 1
                 return False
-        with self._record:
+        with self.record:
             self._load()
             has_begun = super().report(round_, meaning, now_s, random_ratio, retry_after_s)
-            until_s = self._until_s - self._record.ahead_s
+            until_s = self._until_s - self.record.ahead_s
             keep_until_s = until_s + self._settings.unhinted_max_s
-            self._record.write(_STATE, (self.round, self._in_a_row, until_s), keep_until_s)
+            self.record.write(_STATE, (self.round, self._in_a_row, until_s), keep_until_s)
         return has_begun
 
     @property
     def rests_until_s(self) -> float:
         """As `Cooldown.rests_until_s`."""
-        if self._words[self._version_at] != self._record.seen:
+        if self._words[self._version_at] != self.record.seen:
             self.refresh(0.0)
         return self._until_s
 
@@ -83,7 +85,7 @@ class SharedCooldown(Cooldown):
         return not self.in_flight and now_s >= self.rests_until_s + self._settings.unhinted_max_s
 
     def _load(self) -> None:
-        values = self._record.read(_STATE)
+        values = self.record.read(_STATE)
         if values is not None:
             self.round, self._in_a_row, until_s = values
-            self._until_s = until_s + self._record.ahead_s
+            self._until_s = until_s + self.record.ahead_s

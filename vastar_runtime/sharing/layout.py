@@ -40,13 +40,16 @@ __all__ = [
 WORD_BYTES: Final = 8
 MAX_WORKERS: Final = 64
 """As many as a word has bits."""
-KEYS_AT_MOST: Final = 65_536
-"""Records. A credential with all its origins and tenants takes some eight."""
+KEYS_AT_MOST: Final = 262_144
+"""Records. A new origin, for one tenant, takes seven, and one more for each written limit."""
 COLUMN_SORTS: Final = 3
+_STATE_FROM: Final = 8
 _LEAST_STATE_WORDS: Final = 40
 _WORKER_STATE_WORDS: Final = 4
 _SHARED_STATE_WORDS: Final = 9
 _TAIL_WORDS: Final = 2
+_RECORDS_A_CHAIN: Final = 4
+"""When the table is full: chains are followed once for each new key, and all of them at a death."""
 
 
 class Header(IntEnum):
@@ -84,7 +87,7 @@ class RecordWord(IntEnum):
     """0 = nothing was written yet; else how often, and its last bit says which half is valid."""
     KEEP_UNTIL = 6
     """When forgetting the state becomes as good as keeping it (CLOCK_MONOTONIC, seconds)."""
-    WORDS = 8
+    WORDS = _STATE_FROM
 
 
 class Kind(IntEnum):
@@ -105,12 +108,17 @@ class Layout:
     Attributes:
         workers: 1 to `MAX_WORKERS`.
         capacity: records; a power of two.
+        state_words: of one half of a record's state.
+        record_words: of a record.
+        heads: chains; a power of two.
+        heads_at, records_at: where the chains' heads and the records begin.
     """
 
     workers: int
     capacity: int = KEYS_AT_MOST
     state_words: int = attrs.field(init=False)
     record_words: int = attrs.field(init=False)
+    heads: int = attrs.field(init=False)
     heads_at: int = attrs.field(init=False, default=int(Header.WORDS))
     records_at: int = attrs.field(init=False)
 
@@ -132,11 +140,15 @@ class Layout:
     @record_words.default
     def _record(self) -> int:
         columns = COLUMN_SORTS * self.workers
-        return RecordWord.WORDS + 2 * self.state_words + columns + _TAIL_WORDS
+        return int(RecordWord.WORDS) + 2 * self.state_words + columns + _TAIL_WORDS
+
+    @heads.default
+    def _chains(self) -> int:
+        return max(1, self.capacity // _RECORDS_A_CHAIN)
 
     @records_at.default
     def _first(self) -> int:
-        return Header.WORDS + self.capacity
+        return int(Header.WORDS) + self.heads
 
     @property
     def size_bytes(self) -> int:
@@ -149,11 +161,11 @@ class Layout:
 
     def state_at(self, record_at: int, version: int) -> int:
         """Where the state lies that `version` made valid."""
-        return record_at + RecordWord.WORDS + (version & 1) * self.state_words
+        return record_at + _STATE_FROM + (version & 1) * self.state_words
 
     def columns_at(self, record_at: int, sort: int) -> int:
         """Where the columns of one sort begin, worker 0 first."""
-        return record_at + RecordWord.WORDS + 2 * self.state_words + sort * self.workers
+        return record_at + _STATE_FROM + 2 * self.state_words + sort * self.workers
 
     def tail_at(self, record_at: int) -> int:
         """Where the two words behind the columns begin."""

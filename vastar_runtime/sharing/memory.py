@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self
 
-from vastar_runtime.sharing.layout import WORD_BYTES, Header, Layout, RecordWord
+from vastar_runtime.sharing.layout import WORD_BYTES, Header, Layout
 
 __all__ = ["Lock", "Memory", "lay_out"]
 
@@ -131,14 +131,9 @@ class Memory:
         finally:
             os.close(fd)
 
-    @staticmethod
-    def record_byte(record_at: int) -> int:
-        """Which byte stands for the lock of the record that begins at word `record_at`."""
-        return (record_at + RecordWord.KEY_HIGH) * WORD_BYTES
-
     def record_lock(self, record_at: int) -> Lock:
-        """The lock of that record."""
-        return Lock(self.fd, self.record_byte(record_at))
+        """The lock of the record that begins at word `record_at`: its first byte."""
+        return Lock(self.fd, record_at * WORD_BYTES)
 
     def close(self) -> None:
         """Unmap it. The descriptor stays open."""

@@ -55,9 +55,8 @@ class Places:
     """
 
     __slots__ = (
-        "_columns", "_freed_at", "_limit", "_memory", "_own_bit", "_own_held_at", "_own_ticket_at",
-        "_tickets_at", "_waiting", "held", "hungry_at", "is_idle", "keep", "key", "record_at",
-        "scope", "used", "worker",
+        "_limit", "_memory", "_own_bit", "held", "hungry_at", "is_idle", "keep", "key",
+        "record_at", "scope", "used", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -79,21 +78,9 @@ class Places:
         self.held = 0
         self.is_idle = False
         self._own_bit = 1 << worker
-        workers = memory.layout.workers
-        if record_at is None:
-            self.hungry_at = int(Header.ZERO)
-            self.limit_is(limit)
-            return
-        tail_at = memory.layout.tail_at(record_at)
-        self.hungry_at = tail_at + HUNGRY
-        self._freed_at = tail_at + FREED_AT
-        self._columns, self._tickets_at, self._waiting = (
-            range(at, at + workers)
-            for at in (memory.layout.columns_at(record_at, sort) for sort in range(3))
-        )
-        self._own_held_at = self._columns[worker]
-        self._own_ticket_at = self._tickets_at[worker]
-        self.keep = 0
+        self.hungry_at = int(Header.ZERO)
+        if record_at is not None:
+            self.hungry_at = memory.layout.tail_at(record_at) + HUNGRY
         self.limit_is(limit)
 
     def limit_is(self, limit: int, *, is_firm: bool = True) -> None:
@@ -117,8 +104,7 @@ class Places:
 
     def of_all(self) -> int:
         """Places that are in somebody's column."""
-        words = self._memory.words
-        return self.held if self.record_at is None else sum(words[at] for at in self._columns)
+        return self.held if self.record_at is None else sum(self._column(HELD))
 
     # --- under the admission lock --------------------------------------------------------------
 
@@ -137,9 +123,10 @@ class Places:
         others = words[self.hungry_at] & ~self._own_bit
         if not others or now_s - self._memory.times[self._freed_at] > PATIENCE_S:
             return True
-        own = words[self._own_ticket_at] if self.is_hungry else _ALL_BITS
+        tickets = self._column(TICKET)
+        own = tickets[self.worker] if self.is_hungry else _ALL_BITS
         return free > sum(
-            others >> worker & 1 and words[at] < own for worker, at in enumerate(self._tickets_at)
+            others >> worker & 1 and ticket < own for worker, ticket in enumerate(tickets)
         )
 
     def fill(self, limit: int) -> None:
@@ -148,9 +135,9 @@ class Places:
             others_want = self.others_are_hungry
             more = 1 if others_want else max(1, self.keep // 2)
             self.held += min(more, limit - self.of_all())
-            self._memory.words[self._own_held_at] = self.held
+            self._memory.words[self._own_at(HELD)] = self.held
             if self.is_hungry:
-                self._memory.words[self._own_ticket_at] = self._draw()
+                self._memory.words[self._own_at(TICKET)] = self._draw()
         self.used += 1
 
     def starve(self) -> bool:
@@ -158,7 +145,7 @@ class Places:
         if self.record_at is None or self.is_hungry:
             return False
         words = self._memory.words
-        words[self._own_ticket_at] = self._draw()
+        words[self._own_at(TICKET)] = self._draw()
         words[self.hungry_at] |= self._own_bit
         return True
 
@@ -180,14 +167,15 @@ class Places:
             keep = 0 if self.others_are_hungry else spare if spare <= self.keep else self.keep // 2
         if spare > keep:
             self.held -= spare - keep
-            self._memory.words[self._own_held_at] = self.held
+            self._memory.words[self._own_at(HELD)] = self.held
             self._memory.times[self._freed_at] = now_s
 
     def holders(self) -> Iterator[int]:
         """Other workers that hold places."""
-        words = self._memory.words
         return (
-            worker for worker, at in enumerate(self._columns) if words[at] and worker != self.worker
+            worker
+            for worker, held in enumerate(self._column(HELD))
+            if held and worker != self.worker
         )
 
     def next_hungry(self) -> list[int]:
@@ -199,9 +187,24 @@ class Places:
         others = words[self.hungry_at] & ~self._own_bit
         if not others:
             return []
-        turns = [(words[at], worker) for worker, at in enumerate(self._tickets_at)]
+        turns = [(ticket, worker) for worker, ticket in enumerate(self._column(TICKET))]
         by_turn = sorted(turn for turn in turns if others >> turn[1] & 1)
         return [worker for _, worker in by_turn[: max(0, self._limit - self.of_all())]]
+
+    # --- where things are; there may be tens of thousands of us, so it is reckoned each time ----
+
+    def _column(self, sort: int) -> list[int]:
+        assert self.record_at is not None
+        at = self._memory.layout.columns_at(self.record_at, sort)
+        return self._memory.words[at : at + self._memory.layout.workers].tolist()
+
+    def _own_at(self, sort: int) -> int:
+        assert self.record_at is not None
+        return self._memory.layout.columns_at(self.record_at, sort) + self.worker
+
+    @property
+    def _freed_at(self) -> int:
+        return self.hungry_at + FREED_AT - HUNGRY
 
     def _draw(self) -> int:
         words = self._memory.words
@@ -214,11 +217,11 @@ class Places:
     def tell_waiting(self, count: int) -> None:
         """So many calls of the tenant wait with this worker."""
         if self.record_at is not None:
-            self._memory.words[self._waiting[self.worker]] = count
+            self._memory.words[self._own_at(WAITING)] = count
 
     def waiting_elsewhere(self) -> int:
         """How many of them wait with other workers."""
         if self.record_at is None:
             return 0
-        words = self._memory.words
-        return sum(words[at] for worker, at in enumerate(self._waiting) if worker != self.worker)
+        waiting = self._column(WAITING)
+        return sum(waiting) - waiting[self.worker]

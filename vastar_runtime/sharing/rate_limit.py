@@ -55,8 +55,8 @@ class _Shared(RateLimiter):
     which is this worker's.
     """
 
-    def _share(self, record: Record, ring: Callable[[int], None]) -> None:
-        self._record = record
+    def _share(self, record: Record, ring: Callable[[int, int], None]) -> None:
+        self.record = record
         self._ring = ring
         self._form = state_form(record.workers)
         workers = record.workers
@@ -71,9 +71,9 @@ class _Shared(RateLimiter):
 
     def refresh(self, now_s: float) -> None:
         """Look at how things stand, for people."""
-        if self._record.is_stale:
-            with self._record:
-                self._load(now_s - self._record.ahead_s)
+        if self.record.is_stale:
+            with self.record:
+                self._load(now_s - self.record.ahead_s)
 
     @property
     def own_held(self) -> int:
@@ -83,19 +83,19 @@ class _Shared(RateLimiter):
     def available(self, now_s: float) -> float:
         """As `RateLimiter.available`."""
         self.refresh(now_s)
-        return super().available(now_s - self._record.ahead_s)
+        return super().available(now_s - self.record.ahead_s)
 
     def is_droppable(self, now_s: float) -> bool:
         """As `RateLimiter.is_droppable`."""
         if self._line or self.own_held:
             return False
         self.refresh(now_s)
-        return super().is_droppable(now_s - self._record.ahead_s)
+        return super().is_droppable(now_s - self.record.ahead_s)
 
     def decide(self, now_s: float, cost: int = 1, give_up_at_s: float = math.inf) -> Verdict:
         """As `RateLimiter.decide`."""
-        ahead_s = self._record.ahead_s
-        with self._record:
+        ahead_s = self.record.ahead_s
+        with self.record:
             self._load(now_s - ahead_s)
             verdict: Verdict
             if cost and self._waiting_of_all:
@@ -114,8 +114,8 @@ class _Shared(RateLimiter):
         granted: list[Waiting] = []
         if not self._line:
             return granted
-        shared_s = now_s - self._record.ahead_s
-        with self._record:
+        shared_s = now_s - self.record.ahead_s
+        with self.record:
             self._load(shared_s)
             while self._line and self._is_first() and self._head_at_s(shared_s) <= shared_s:
                 head = next(iter(self._line))
@@ -131,7 +131,7 @@ class _Shared(RateLimiter):
         """As `RateLimiter.next_at_s`, as of the last step."""
         if not self._line:
             return None
-        ahead_s = self._record.ahead_s
+        ahead_s = self.record.ahead_s
         at_s = self._head_at_s(now_s - ahead_s) + ahead_s
         return at_s if self._is_first() else max(at_s, now_s + _LOOK_AGAIN_S)
 
@@ -140,8 +140,8 @@ class _Shared(RateLimiter):
         if waiting.permit is not None:
             self.refund(now_s, waiting.permit)
         elif not waiting.has_left:
-            with self._record:
-                self._load(now_s - self._record.ahead_s)
+            with self.record:
+                self._load(now_s - self.record.ahead_s)
                 self._leave_line(waiting)
                 self._store()
             self._ring_first()
@@ -150,18 +150,26 @@ class _Shared(RateLimiter):
         """As `RateLimiter.settle`."""
         if permit.is_settled:
             return
-        shared_s = now_s - self._record.ahead_s
-        with self._record:
+        shared_s = now_s - self.record.ahead_s
+        with self.record:
             self._load(shared_s)
             super().settle(shared_s, permit, used)
             self._store()
         if used is not None and used < permit.cost:
             self._ring_first()
 
+    def charge_more(self, now_s: float, permit: Allowed, more: int) -> None:
+        """As `RateLimiter.charge_more`."""
+        shared_s = now_s - self.record.ahead_s
+        with self.record:
+            self._load(shared_s)
+            super().charge_more(shared_s, permit, more)
+            self._store()
+
     def change(self, now_s: float, settings: RateLimitSettings) -> None:
         """As `RateLimiter.change`; each worker does so for itself."""
-        shared_s = now_s - self._record.ahead_s
-        with self._record:
+        shared_s = now_s - self.record.ahead_s
+        with self.record:
             self._load(shared_s)
             super().change(shared_s, settings)
             self._store()
@@ -169,7 +177,7 @@ class _Shared(RateLimiter):
     # --- under the lock, in shared time --------------------------------------------------------
 
     def _load(self, now_s: float) -> None:
-        values = self._record.read(self._form)
+        values = self.record.read(self._form)
         if values is None:
             return
         (self._granted_s, self._spent_s, self._least_s, self._spilled_s, interval_s, self._drawn,
@@ -189,7 +197,7 @@ class _Shared(RateLimiter):
             granted_s, self._spent_s, self._least_s, self._spilled_s, self._settings.interval_s,
             self._drawn, self._held, self._queued, self._waiting_of_all, *rows,
         )  # fmt: skip
-        self._record.write(self._form, values, granted_s)
+        self.record.write(self._form, values, granted_s)
 
     def _store_line(self) -> None:
         rows, waiting, head = self._rows, self.waiting_count, self.first_in_line
@@ -216,7 +224,7 @@ class _Shared(RateLimiter):
         assert head is not None
         own = self._tickets[head]
         others = self._heads()
-        others[self._record.worker] = 0
+        others[self.record.worker] = 0
         return all(not ticket or own < ticket for ticket in others)
 
     def _ring_first(self) -> None:
@@ -224,8 +232,8 @@ class _Shared(RateLimiter):
         if not self._waiting_of_all:
             return
         heads = [(ticket, worker) for worker, ticket in enumerate(self._heads()) if ticket]
-        if heads and (worker := min(heads)[1]) != self._record.worker:
-            self._ring(worker)
+        if heads and (worker := min(heads)[1]) != self.record.worker:
+            self._ring(worker, self.record.at)
 
 
 class SharedRateLimiter(_Shared):
@@ -234,11 +242,11 @@ class SharedRateLimiter(_Shared):
     Args:
         settings: as configured.
         record: of the key.
-        ring: tells another worker, by its index, to look at its line.
+        ring: tells another worker to look at its line, by worker and record.
     """
 
     def __init__(
-        self, settings: RateLimitSettings, record: Record, ring: Callable[[int], None]
+        self, settings: RateLimitSettings, record: Record, ring: Callable[[int, int], None]
     ) -> None:
         super().__init__(settings)
         self._share(record, ring)
@@ -248,7 +256,7 @@ class SharedTokenLimiter(_Shared, TokenLimiter):
     """The token limiter of one key, of all workers; see `SharedRateLimiter`."""
 
     def __init__(
-        self, settings: TokenLimitSettings, record: Record, ring: Callable[[int], None]
+        self, settings: TokenLimitSettings, record: Record, ring: Callable[[int, int], None]
     ) -> None:
         TokenLimiter.__init__(self, settings)
         self._share(record, ring)

@@ -21,6 +21,9 @@ __all__ = ["NEVER_SEEN", "Record"]
 
 NEVER_SEEN: Final = -1
 """What no version is equal to."""
+# Members of an IntEnum make slow additions, and results of another kind.
+_VERSION: Final = int(RecordWord.VERSION)
+_KEEP_UNTIL: Final = int(RecordWord.KEEP_UNTIL)
 
 
 class Record:
@@ -35,28 +38,20 @@ class Record:
         ahead_s: of this process's clock, to be taken off times that go into the memory.
     """
 
-    __slots__ = (
-        "_byte", "_data", "_fd", "_halves", "_keep_at", "_memory", "_times", "ahead_s", "at",
-        "seen", "version_at", "words", "worker",
-    )  # fmt: skip
+    __slots__ = ("_memory", "ahead_s", "at", "seen", "version_at", "words", "worker")
 
     def __init__(self, memory: Memory, record_at: int, worker: int, ahead_s: float) -> None:
+        # There are tens of thousands of these: what can be reckoned from `at` is.
         self._memory = memory
-        self._fd, self._byte = memory.fd, memory.record_byte(record_at)
-        self._data, self._times = memory.data, memory.times
-        self._keep_at = record_at + RecordWord.KEEP_UNTIL
-        self._halves = tuple(
-            memory.layout.state_at(record_at, version) * WORD_BYTES for version in range(2)
-        )
         self.at = record_at
         self.worker = worker
         self.words = memory.words
-        self.version_at = record_at + RecordWord.VERSION
+        self.version_at = record_at + _VERSION
         self.seen = NEVER_SEEN
         self.ahead_s = ahead_s
 
     def __enter__(self) -> Self:
-        lockf(self._fd, LOCK_EX, 1, self._byte)
+        lockf(self._memory.fd, LOCK_EX, 1, self.at * WORD_BYTES)
         return self
 
     def __exit__(
@@ -65,7 +60,7 @@ class Record:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        lockf(self._fd, LOCK_UN, 1, self._byte)
+        lockf(self._memory.fd, LOCK_UN, 1, self.at * WORD_BYTES)
 
     @property
     def is_stale(self) -> bool:
@@ -86,7 +81,8 @@ class Record:
         self.seen = version = self.words[self.version_at]
         if not version:
             return None
-        return form.unpack_from(self._data, self._halves[version & 1])
+        memory = self._memory
+        return form.unpack_from(memory.data, memory.layout.state_at(self.at, version) * WORD_BYTES)
 
     def write(self, form: struct.Struct, values: tuple[Any, ...], keep_until_s: float) -> None:
         """Let `values` be the state, under the lock.
@@ -96,7 +92,8 @@ class Record:
             values: what it packs.
             keep_until_s: when forgetting it becomes as good as keeping it, by the shared clock.
         """
-        version = self.words[self.version_at] + 1
-        form.pack_into(self._data, self._halves[version & 1], *values)
-        self._times[self._keep_at] = keep_until_s
+        version, memory = self.words[self.version_at] + 1, self._memory
+        state_at = memory.layout.state_at(self.at, version)
+        form.pack_into(memory.data, state_at * WORD_BYTES, *values)
+        memory.times[self.at + _KEEP_UNTIL] = keep_until_s
         self.words[self.version_at] = self.seen = version

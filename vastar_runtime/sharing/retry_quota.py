@@ -27,27 +27,35 @@ _COUNT_EVERY_S: Final = 1.0
 class SharedRetryQuota(RetryQuota):
     """The purse as one worker sees it. `outstanding` is its own."""
 
+    __slots__ = (
+        "_count_at_s",
+        "_counted",
+        "_earned",
+        "_own_at",
+        "_version_at",
+        "_words",
+        "record",
+    )  # fmt: skip
+
     def __init__(self, settings: QuotaSettings, record: Record) -> None:
         super().__init__(settings)
-        self._record = record
+        self.record = record
         self._words = record.words
         self._version_at = record.version_at
-        columns_at = record.columns_at(_EARNED)
-        self._columns = range(columns_at, columns_at + record.workers)
-        self._own_at = columns_at + record.worker
+        self._own_at = record.columns_at(_EARNED) + record.worker
         self._earned = record.words[self._own_at]
         self._counted = 0
         self._count_at_s = float("-inf")
 
     def refresh(self, now_s: float) -> None:
         """Look at how things stand."""
-        with self._record:
-            self._load(now_s - self._record.ahead_s)
+        with self.record:
+            self._load(now_s - self.record.ahead_s)
 
     def reserve(self, now_s: float, *, is_throttled: bool) -> int | None:
         """As `RetryQuota.reserve`."""
-        shared_s = now_s - self._record.ahead_s
-        with self._record:
+        shared_s = now_s - self.record.ahead_s
+        with self.record:
             self._load(shared_s)
             cost = super().reserve(shared_s, is_throttled=is_throttled)
             self._store()
@@ -64,23 +72,23 @@ class SharedRetryQuota(RetryQuota):
 
     def refund(self, cost: int, now_s: float) -> None:
         """As `RetryQuota.refund`."""
-        shared_s = now_s - self._record.ahead_s
-        with self._record:
+        shared_s = now_s - self.record.ahead_s
+        with self.record:
             self._load(shared_s)
             super().refund(cost, shared_s)
             self._store()
 
     def earn(self, now_s: float) -> None:
         """As `RetryQuota.earn`."""
-        if self._words[self._version_at] == self._record.seen:
+        if self._words[self._version_at] == self.record.seen:
             if self.tokens >= self._settings.most_tokens:
                 return
             if now_s < self._count_at_s:
                 self._earned += self._settings.earned_per_success
                 self._words[self._own_at] = self._earned
                 return
-        shared_s = now_s - self._record.ahead_s
-        with self._record:
+        shared_s = now_s - self.record.ahead_s
+        with self.record:
             self._load(shared_s)
             if self.tokens < self._settings.most_tokens:
                 super().earn(shared_s)
@@ -91,16 +99,17 @@ class SharedRetryQuota(RetryQuota):
         """As `RetryQuota.is_droppable`, for all workers."""
         if self.outstanding:
             return False
-        if self._record.is_stale or self.tokens < self._settings.most_tokens:
+        if self.record.is_stale or self.tokens < self._settings.most_tokens:
             self.refresh(now_s)
-        return super().is_droppable(now_s - self._record.ahead_s)
+        return super().is_droppable(now_s - self.record.ahead_s)
 
     def _load(self, now_s: float) -> None:
-        values = self._record.read(_STATE)
+        values = self.record.read(_STATE)
         if values is not None:
             missing, self._counted, self._used_at_s = values
             self.tokens = max(0, self._settings.most_tokens - missing)
-        earned = sum(self._words[at] for at in self._columns)
+        columns_at = self.record.columns_at(_EARNED)
+        earned = sum(self._words[columns_at : columns_at + self.record.workers])
         if earned > self._counted:
             self._use(now_s)
             self._add(earned - self._counted)
@@ -110,4 +119,4 @@ class SharedRetryQuota(RetryQuota):
         most = self._settings.most_tokens
         values = (most - self.tokens, self._counted, self._used_at_s)
         forget_s = self._settings.forget_after_s if self.tokens < most else 0.0
-        self._record.write(_STATE, values, self._used_at_s + forget_s)
+        self.record.write(_STATE, values, self._used_at_s + forget_s)

@@ -41,12 +41,16 @@ _SWEEP_EVERY: Final = 6
 _log = get_logger(__name__)
 
 
-class _Refreshable(Protocol):
+class _Shared(Protocol):
+    """What every machine over a record has."""
+
+    record: Record
+
     def refresh(self, now_s: float) -> None:
         """Look at how things stand."""
 
 
-_Machine = TypeVar("_Machine", bound=_Refreshable)
+_Machine = TypeVar("_Machine", bound=_Shared)
 _Names = tuple[str, ...]
 
 
@@ -76,8 +80,7 @@ class Sharing:
         self._ahead_s = ahead_s
         self._clock = clock
         self._table = Table(memory, worker)
-        self._machines: dict[int, tuple[_Refreshable, Record]] = {}
-        self._records: dict[int, int] = {}
+        self._machines: dict[int, _Shared] = {}
         self._watchers: dict[int, Callable[[float], None]] = {}
         self._admission: SharedAdmission | None = None
         self._hunger = trio.Event()
@@ -120,64 +123,64 @@ class Sharing:
         record = self._record(Kind.BREAKER, (scope.value, *names))
         if record is None:
             return Breaker(settings, scope)
-        return self._keep(SharedBreaker(settings, scope, record), record)
+        return self._keep(SharedBreaker(settings, scope, record))
 
     def retry_quota(self, settings: QuotaSettings, names: _Names) -> RetryQuota:
         """The purse of a tenant at an origin."""
         record = self._record(Kind.RETRY_QUOTA, names)
         if record is None:
             return PartialQuota(settings, self._memory.layout.workers)
-        return self._keep(SharedRetryQuota(settings, record), record)
+        return self._keep(SharedRetryQuota(settings, record))
 
     def cooldown(self, settings: CooldownSettings, names: _Names) -> Cooldown:
         """The rests of a credential."""
         record = self._record(Kind.COOLDOWN, names)
         if record is None:
             return Cooldown(settings)
-        return self._keep(SharedCooldown(settings, record), record)
+        return self._keep(SharedCooldown(settings, record))
 
     def learning(self, settings: HeaderSettings, names: _Names) -> HeaderLearning:
         """What the upstream of a credential tells."""
         record = self._record(Kind.LEARNING, names)
         if record is None:
             return HeaderLearning(settings)
-        return self._keep(SharedLearning(settings, record, self._ringer(record)), record)
+        return self._keep(SharedLearning(settings, record, self._bells.ring))
 
     def rate_limiter(self, settings: RateLimitSettings, names: _Names) -> RateLimiter:
-        """The limit on calls in a time of a key."""
-        record = self._record(Kind.RATE_LIMIT, ("requests", settings.scope.value, *names))
+        """The limit on calls, or on bytes, in a time of a key."""
+        record = self._record(Kind.RATE_LIMIT, (settings.policy, settings.scope.value, *names))
         if record is None:
             return PartialRateLimiter(settings, self._memory.layout.workers)
-        return self._keep(SharedRateLimiter(settings, record, self._ringer(record)), record)
+        return self._keep(SharedRateLimiter(settings, record, self._bells.ring))
 
     def token_limiter(self, settings: TokenLimitSettings, names: _Names) -> TokenLimiter:
         """The limit on tokens in a time of a key."""
         record = self._record(Kind.RATE_LIMIT, ("tokens", settings.rate.scope.value, *names))
         if record is None:
             return PartialTokenLimiter(settings, self._memory.layout.workers)
-        return self._keep(SharedTokenLimiter(settings, record, self._ringer(record)), record)
+        return self._keep(SharedTokenLimiter(settings, record, self._bells.ring))
 
     def watch(self, machine: object, look: Callable[[float], None]) -> None:
         """Call `look` with the time when those who wait for `machine` should ask anew."""
-        record_at = self._records.get(id(machine))
-        if record_at is not None:
-            self._watchers[record_at] = look
+        record: Record | None = getattr(machine, "record", None)
+        if record is not None and record.at in self._machines:
+            self._watchers[record.at] = look
 
     def let_go(self, *machines: object) -> None:
         """Nobody here uses these any more."""
         for machine in machines:
-            record_at = self._records.pop(id(machine), None)
-            if record_at is not None:
-                del self._machines[record_at]
-                self._watchers.pop(record_at, None)
-                self._table.detach(self._clock(), record_at)
+            record: Record | None = getattr(machine, "record", None)
+            if record is not None and self._machines.get(record.at) is machine:
+                del self._machines[record.at]
+                self._watchers.pop(record.at, None)
+                self._table.detach(self._clock(), record.at)
 
     # --- now and then --------------------------------------------------------------------------
 
     def refresh(self, now_s: float) -> None:
         """Bring all machines up to what other workers did, for people."""
-        for machine, record in self._machines.values():
-            if record.is_stale:
+        for machine in self._machines.values():
+            if machine.record.is_stale:
                 machine.refresh(now_s)
 
     def sweep(self) -> None:
@@ -228,14 +231,9 @@ class Sharing:
             return None
         return Record(self._memory, record_at, self._worker, self._ahead_s)
 
-    def _keep(self, machine: _Machine, record: Record) -> _Machine:
-        self._machines[record.at] = (machine, record)
-        self._records[id(machine)] = record.at
+    def _keep(self, machine: _Machine) -> _Machine:
+        self._machines[machine.record.at] = machine
         return machine
-
-    def _ringer(self, record: Record) -> Callable[[int], None]:
-        ring, record_at = self._bells.ring, record.at
-        return lambda worker: ring(worker, record_at)
 
     def _hunger_began(self) -> None:
         self._hunger.set()

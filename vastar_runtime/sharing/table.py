@@ -51,7 +51,7 @@ class Table:
         high, low = self._hashed(kind, names)
         words = self._words
         with self._memory.table_lock:
-            head_at = self._layout.heads_at + (low & (self._layout.capacity - 1))
+            head_at = self._layout.heads_at + (low & (self._layout.heads - 1))
             number = words[head_at]
             while number:
                 at = self._layout.record_at(number - 1)
@@ -95,7 +95,7 @@ class Table:
         """Find the records that no chain leads to; how many there are. Under the table's lock."""
         words, layout = self._words, self._layout
         chained = set()
-        for head_at in range(layout.heads_at, layout.heads_at + layout.capacity):
+        for head_at in range(layout.heads_at, layout.heads_at + layout.heads):
             number = words[head_at]
             while number:
                 chained.add(number)
@@ -165,7 +165,7 @@ class Table:
         words = self._words
         number = (record_at - self._layout.records_at) // self._layout.record_words + 1
         low = words[record_at + RecordWord.KEY_LOW]
-        link_at = self._layout.heads_at + (low & (self._layout.capacity - 1))
+        link_at = self._layout.heads_at + (low & (self._layout.heads - 1))
         while words[link_at] != number:
             if not words[link_at]:
                 return  # on no chain: it is free already, or was lost by one that died

@@ -15,6 +15,7 @@ socket, so the next one waits without trying: a try that fails costs as much as 
 import select
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import trio
@@ -99,7 +100,8 @@ class SocketChannel:
         if sock.family in {socket.AF_INET, socket.AF_INET6}:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         else:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LOCAL_SEND_BYTES)
+            with suppress(OSError):  # Linux takes less for more, BSDs and macOS refuse it
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LOCAL_SEND_BYTES)
         self._sock = sock
         self._eager = 0
         self._drained = False

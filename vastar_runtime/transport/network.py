@@ -77,13 +77,16 @@ class SystemNetwork:
         limiter = self._tenants.get(tenant)
         if limiter is None:
             limiter = _TenantLimiter(self._tenants, tenant, self._per_tenant, self._limiter)
-        return await trio.to_thread.run_sync(
-            _look_up,
-            host,
-            port,
-            abandon_on_cancel=True,
-            limiter=limiter,  # type: ignore[arg-type]  # Trio asks only for its two methods
-        )
+        try:
+            return await trio.to_thread.run_sync(
+                _look_up,
+                host,
+                port,
+                abandon_on_cancel=True,
+                limiter=limiter,  # type: ignore[arg-type]  # Trio asks only for its two methods
+            )
+        finally:
+            limiter.forget_if_unused()  # it was cancelled before it had a place
 
     async def connect(self, address: Address) -> Channel:
         """See `Network.connect`."""
@@ -133,8 +136,11 @@ class _TenantLimiter:
     def release_on_behalf_of(self, borrower: object) -> None:
         self._common.release_on_behalf_of(borrower)
         self._own.release_on_behalf_of(borrower)
+        self.forget_if_unused()
+
+    def forget_if_unused(self) -> None:
+        """Callers name tenants as they like: keep nothing for those that are not looking up."""
         if not self._own.borrowed_tokens:
-            # Callers name tenants as they like: keep nothing for those that are not looking up.
             self._tenants.pop(self._tenant, None)
 
 

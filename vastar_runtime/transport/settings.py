@@ -55,6 +55,10 @@ class ProxySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def __repr__(self) -> str:  # the URLs may hold passwords
         return f"ProxySettings(environment={self.environment}, ...)"
 
+    def __rich_repr__(self) -> list[tuple[str, bool]]:
+        """The same, for `rich`."""
+        return [("environment", self.environment)]
+
 
 class RouteSettings(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     """How one call reaches its origin, where that differs from the transport's own settings."""

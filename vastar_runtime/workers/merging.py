@@ -23,6 +23,7 @@ _NOT_ADDED: Final[Mapping[str, Callable[[float, float], float]]] = {
 }
 """What workers share, or what is yes or no: the value that names the trouble."""
 _COUNTING: Final = frozenset({"counter", "histogram"})
+_USAGE: Final = (*("calls", "refused", "in_flight", "sent_bytes", "received_bytes", "llm_tokens"),)
 _RANKS: Final = ("closed", "half_open", "open")
 
 
@@ -65,6 +66,11 @@ def merged_details(all_of: Sequence[Mapping[str, Any]]) -> _Row:
             (row for each in all_of for row in each.get("policies", ())),
             ("policy", "mode"),
             ("passed", "applied", "observed"),
+        ),
+        "tenants": _added(
+            (row for each in all_of for row in each.get("tenants", ())),
+            ("tenant", "workspace"),
+            _USAGE,
         ),
         "admission": admission,
         "breakers": list(breakers.values()),

@@ -24,10 +24,22 @@ _NOT_FOR_WORKERS: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 def command(place: WorkerPlace) -> list[str]:
-    """The command line of a worker: this very program."""
-    flags = ["-I"] if sys.flags.isolated else ["-P"] if sys.flags.safe_path else []
+    """The command line of a worker: this very program, and nothing from where it was started."""
+    flags = ["-I"] if sys.flags.isolated else ["-P"] if _is_safe() else []
     words = ["-m", "vastar_runtime", "serve", PLACE_OPTION, place.to_text()]
     return [sys.executable, *flags, *words]
+
+
+def _is_safe() -> bool:
+    """Whether this process imports nothing from its directory, which may be anybody's.
+
+    A script does not, and `python -m` would: in /tmp it would run what others put there.
+    """
+    try:
+        here = os.getcwd()  # noqa: PTH109 - paths are text all through
+    except OSError:  # it was removed
+        return True
+    return sys.flags.safe_path or not {"", here} & {*sys.path}
 
 
 def spawn(arguments: list[str], fds: Sequence[int], environ: Mapping[str, str]) -> int:

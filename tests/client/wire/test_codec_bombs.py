@@ -7,7 +7,9 @@ import pytest
 
 from tests.client.wire.reference import build
 from vastar_client import wire
-from vastar_client.wire import MessageType, codec, limits
+from vastar_client.wire import MessageType, _reading, codec, limits
+from vastar_client.wire._reading import TableReader
+from vastar_client.wire._tables import TABLES, Table
 from vastar_client.wire.codec import MalformedError
 
 MIB = 2**20
@@ -92,3 +94,25 @@ def test_the_last_pair_of_the_longest_list_is_checked_as_the_first() -> None:
     struct.pack_into("<I", flatbuffer, last_offset_at, 2**32 - 1)
     with pytest.raises(MalformedError, match=r"headers: \[4095\]: table at"):
         codec.decode_message(MessageType.STREAM_START, flatbuffer)
+
+
+def test_ever_new_layouts_neither_fill_memory_nor_keep_others_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    laid_out: list[bytes] = []
+
+    def noting(table: Table, vtable: bytes) -> object:
+        laid_out.append(vtable)
+        return lay_out(table, vtable)
+
+    lay_out = _reading._lay_out
+    monkeypatch.setattr(_reading, "_lay_out", noting)
+    reader = TableReader(TABLES[MessageType.CANCEL])
+    for other in range(1000):
+        reader.read(memoryview(struct.pack("<IHHHHiQ", 12, 8, 12, 4, other, 8, 7)))
+        assert len(reader._layouts) <= 256
+    honest = memoryview(struct.pack("<IHHHxxiQ", 12, 6, 12, 4, 8, 7))
+    del laid_out[:]
+    for _ in range(2):
+        assert reader.read(honest) == wire.Cancel(7)
+    assert len(laid_out) == 1

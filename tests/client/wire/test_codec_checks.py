@@ -155,6 +155,10 @@ SAVED_ID = {
     "pair beyond the end": (put(END, 112), "headers: [0]: table at 296 of 184"),
     "second pair beyond the end": (put(65, 116), "headers: [1]: table at 181 of 184"),
     "pair whose vtable is outside": (put(1000, FIRST_PAIR), "headers: [0]: vtable at -872 of 184"),
+    "pair whose vtable is just outside": (
+        put(FIRST_PAIR + 1, FIRST_PAIR),
+        "headers: [0]: vtable at -1 of 184",
+    ),
     "pair whose vtable is odd": (put_u16(PAIR_VTABLE, 7), "headers: [0]: vtable of 7 bytes"),
     "pair whose table is short": (
         put_u16(PAIR_VTABLE + 2, 11),

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -12,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import ROOT, environment, vastar
+from tests.support.http_tls import Authority
 from vastar_runtime.cli._process import Process
 from vastar_runtime.cli._start import _serve_arguments
 
 pytestmark = pytest.mark.slow
+
+TOKEN = "planted-token-0123456789"
 
 
 class Place:
@@ -157,3 +161,95 @@ def test_the_script_of_the_same_purpose(place: Place) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("started: ")
+
+
+class SecurePlace:
+    """A port for one background runtime that meets callers with TLS, for those with a token."""
+
+    def __init__(self, directory: Path, *, require_client_cert: bool = False) -> None:
+        self.authority = Authority.make(directory)
+        leaf = self.authority.ca.issue_cert("127.0.0.1")
+        certificate, tokens = directory / "server.pem", directory / "tokens"
+        leaf.private_key_and_cert_chain_pem.write_to_path(str(certificate))
+        tokens.write_text(TOKEN)
+        tokens.chmod(0o600)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        config = directory / "runtime.toml"
+        config.write_text(
+            f"""
+[server]
+use_tcp = true
+tcp_port = {self.port}
+
+[tcp]
+cert_file = "{certificate}"
+client_ca_file = "{self.authority.ca_file}"
+require_client_cert = {str(require_client_cert).lower()}
+
+[tenants.acme]
+token_file = "{tokens}"
+"""
+        )
+        self.place = ["--config", str(config)]
+        self.log = directory / "r.log"
+        self.access = {
+            "VASTAR_TLS_CA_FILE": self.authority.ca_file,
+            "VASTAR_TOKEN_FILE": str(tokens),
+        }
+
+    def run(self, command: str, *more: str, **access: str) -> subprocess.CompletedProcess[str]:
+        return vastar(command, *self.place, *more, **access)
+
+
+@pytest.fixture
+def secure(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SecurePlace]:
+    place = SecurePlace(tmp_path, require_client_cert=getattr(request, "param", False))
+    yield place
+    assert place.run("stop", "--now", **place.access).returncode == 0
+
+
+@pytest.mark.parametrize("knows", ["its own certificate", "its authority"])
+def test_over_tls_it_is_started_asked_used_and_stopped(secure: SecurePlace, knows: str) -> None:
+    access = secure.access if knows == "its authority" else {}
+    started = secure.run("start", "--log-file", str(secure.log), **access)
+    assert (started.returncode, started.stderr) == (0, "")
+    again = secure.run("start", "--log-file", str(secure.log), **access)
+    assert again.returncode == 4
+
+    access = secure.access
+    told = secure.run("status", **access)
+    assert told.returncode == 0
+    assert told.stdout.startswith("running")
+    with socket.create_server(("127.0.0.1", 0)) as upstream:
+        url = f"http://127.0.0.1:{upstream.getsockname()[1]}/"
+        refused = secure.run("call", url, "--tenant", "acme", "--timeout-s", "9",
+                             VASTAR_TLS_CA_FILE=access["VASTAR_TLS_CA_FILE"])  # fmt: skip
+        assert (refused.returncode, "not allowed" in refused.stderr) == (10, True)
+        # With the token it is let in, and stands before the next rule: loopback is out of reach.
+        called = secure.run("call", url, "--tenant", "acme", "--timeout-s", "9", **access)
+        assert "egress" in called.stderr
+    # What only its own user may, the kernel vouches for, which TCP does not.
+    reloaded = secure.run("reload", **access)
+    assert (reloaded.returncode, "over TCP nobody may" in reloaded.stderr) == (1, True)
+    stopped = secure.run("stop", **access)
+    assert (stopped.returncode, stopped.stderr) == (0, "")
+    assert secure.run("status", **access).returncode == 3
+
+
+@pytest.mark.parametrize("secure", [True], indirect=True)
+def test_one_that_wants_certificates_of_callers_is_known_by_its_lock(secure: SecurePlace) -> None:
+    started = secure.run("start", "--log-file", str(secure.log))
+    assert (started.returncode, started.stderr) == (0, "")
+    assert secure.run("start", "--log-file", str(secure.log)).returncode == 4
+    assert secure.run("stop").returncode == 0
+
+
+def test_a_certificate_that_cannot_be_read_is_named_before_anything_starts(
+    secure: SecurePlace, tmp_path: Path
+) -> None:
+    (tmp_path / "server.pem").write_text("no certificate")
+    done = secure.run("start", "--log-file", str(secure.log))
+    assert done.returncode != 0
+    assert "server.pem" in done.stderr
+    assert not secure.log.exists()

@@ -16,7 +16,7 @@ from vastar_client.wire import (
     HealthResponse,
     Message,
 )
-from vastar_runtime.cli import main
+from vastar_runtime.cli import _status, main
 from vastar_runtime.cli._status import describe
 from vastar_runtime.runtime_files import RuntimeLock
 
@@ -245,3 +245,34 @@ def test_workers_are_a_table_and_one_that_does_not_answer_has_blanks() -> None:
 
 def test_a_worker_that_reached_no_other_says_so() -> None:
     assert "(nobody answers)" in describe({**_FOUND, "alone": "nobody answers"}, "x")
+
+
+def test_tenants_are_told_what_they_used_and_what_is_left():
+    found = {
+        "tenants": [{"tenant": "acme", "workspace": "", "calls": 3, "llm_tokens": 7}],
+        "limits": [
+            {"policy": "rate_limit", "scope": "tenant", "of": "acme", "available": 2.0},
+            {"policy": "rate_limit", "scope": "origin", "of": "https://h.test", "available": 9.0},
+        ],
+    }
+    assert list(_status._tenants(found)) == [
+        "used since the start:",
+        "  tenant  workspace  calls  llm_tokens",
+        "  acme    -          3      7",
+        "left of limits:",
+        "  policy      scope   of    available",
+        "  rate_limit  tenant  acme  2.0",
+    ]
+    assert list(_status._tenants({})) == ["used since the start: nothing"]
+
+
+def test_a_name_that_a_caller_chose_writes_nothing_to_the_terminal_but_itself():
+    row = {"tenant": "acme\x1b[2J\n  forged  0\x9b\u202e", "workspace": "prüf", "calls": 1}
+    for lines in (
+        [*_status._tenants({"tenants": [row]})],
+        [*describe({**_FOUND, "pools": [{**row, "origin": "http://h\r"}]}, "x")],
+    ):
+        assert all(line.isprintable() for line in lines)
+        (told,) = (line for line in lines if "acme" in line)
+        assert r"acme\x1b[2J\n  forged  0\x9b\u202e" in told
+        assert "prüf" in told

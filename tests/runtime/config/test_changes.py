@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 
 from tests.support.policy_files import Tree, documents, load_tree
-from vastar_runtime.config import Changes, RuntimeConfig, Setting, compare, load_config, taken_up
+from vastar_runtime.config import (
+    Changes,
+    ConfigError,
+    RuntimeConfig,
+    ServerConfig,
+    Setting,
+    TcpConfig,
+    TenantConfig,
+    compare,
+    load_config,
+    taken_up,
+)
 from vastar_runtime.config._load import VARIABLES
 
 
@@ -105,6 +116,22 @@ def test_what_runs_after_a_reload() -> None:
         "info",
     )
     assert taken_up(old, old) == old
+
+
+def test_no_reload_takes_the_guards_from_sockets_that_stay_open() -> None:
+    guarded: Any = {
+        "tcp": TcpConfig(allow_remote=True, cert_file="server.pem"),
+        "tenants": {"acme": TenantConfig(token_file="tokens")},
+    }
+    remote = RuntimeConfig(server=ServerConfig(tcp_also=("0.0.0.0:9000",)), **guarded)
+    local = RuntimeConfig(server=ServerConfig(tcp_also=("127.0.0.1:9000",)), **guarded)
+    with pytest.raises(ConfigError) as caught:
+        taken_up(remote, RuntimeConfig())
+    told = str(caught.value)
+    assert "listens on 0.0.0.0 until it is restarted: callers from other machines need TLS" in told
+    assert "need tokens, and no tenant has any" in told
+    for old, new in ((remote, local), (local, RuntimeConfig()), (RuntimeConfig(), remote)):
+        assert taken_up(old, new).tenants == new.tenants
 
 
 def test_every_variable_is_a_key_that_is_compared() -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,6 +64,20 @@ def test_all_written_places_and_what_is_above_them() -> None:
     ]
     above = [[place.path for place in places_above(_CONFIG, p)] for p in all_written(_CONFIG)]
     assert above == [[], [("tenants", "t")], [], []]
+
+
+def test_what_was_sent_to_a_worker_merges_like_what_was_loaded() -> None:
+    """Its lists came as such: a table of a place does not say what its keys are."""
+    config = RuntimeConfig(
+        tenants={"acme": TenantConfig({"egress": {"allow_hosts": ("a.test", "b.test")}})}
+    )
+    sent = msgspec.json.decode(msgspec.json.encode(config), type=RuntimeConfig)
+    merged = [
+        merge(each.defaults, [place.tables for place in written_for(each, "acme", None, None)])
+        for each in (config, sent)
+    ]
+    assert merged[0] == merged[1]
+    assert hash(merged[0]) == hash(merged[1])
 
 
 def test_nothing_written_is_the_very_defaults() -> None:

@@ -126,6 +126,22 @@ async def test_its_own_user_and_root_are_told_how_it_is(uid, autojump_clock):
     }
 
 
+async def test_what_is_refused_or_changes_something_is_audited(autojump_clock, monkeypatch):
+    said: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        "vastar_runtime.connectors.control.audit",
+        lambda event, *, operation, **_: said.append((event, operation)),
+    )
+    for uid in (os.geteuid(), os.geteuid() + 1):
+        for operation in ("status", "reload", "drain", "nothing"):
+            await ask(RuntimeState(0.0), operation, uid)
+    assert said == [
+        ("control", "reload"),
+        ("control", "drain"),
+        *(("control_refused", name) for name in ("status", "reload", "drain", "nothing")),
+    ]
+
+
 @pytest.mark.parametrize("operation", ["status", "drain", "reload", "nothing"])
 @pytest.mark.parametrize("uid", [None, os.geteuid() + 1, -1, 65534])
 async def test_nobody_else_is_told_or_obeyed(uid, operation, autojump_clock):

@@ -8,6 +8,7 @@ import trio.testing
 
 from tests.support.http_calls import json_of
 from tests.support.log_lines import log_lines
+from tests.support.policy_files import Tree
 from tests.support.running import URL, Running, http_request, running
 from tests.support.token_server import TOKEN_PORT, TokenServer, oauth2
 from vastar_client.wire import ErrorClass, ExecuteResponse
@@ -127,6 +128,21 @@ async def test_no_token_is_told_by_cause(refused, kind, words, tmp_path, autojum
         assert "planted" not in (answer[1] or "")
         assert len(server.asked) == 1
         assert tokens_sent(runtime) == []
+
+
+async def test_a_server_where_the_tenant_may_not_go_is_not_asked(server, tmp_path, autojump_clock):
+    url = f"http://127.0.0.5:{TOKEN_PORT}/token"
+    more: Tree = {"defaults": {"egress": {"deny_ranges": ["127.0.0.5/32"]}}}
+    async with running(oauth2(tmp_path, more, token_url=url)) as runtime:
+        runtime.network.handlers[TOKEN_PORT] = server.handle
+        with log_lines(tmp_path) as lines:
+            answer = await runtime.http(SMALL)
+        assert answer.error_class is ErrorClass.PERMANENT
+        assert (answer.error_message or "").startswith(f"no credential for {URL}: no token of")
+        assert (server.asked, runtime.upstream.events) == ([], [])
+        (line,) = [line for line in lines() if line.get("audit")]
+        assert (line["event"], line["tenant"]) == ("egress_refused", "acme")
+        assert line["origin"] == f"http://127.0.0.5:{TOKEN_PORT}"
 
 
 async def test_a_server_that_does_not_answer_is_a_timeout(server, tmp_path, autojump_clock):

@@ -80,10 +80,26 @@ def test_with_rules_each_tenant_is_for_whom_it_names_and_the_rest_for_the_own_us
     assert audited.lines[0][1]["rule"] == "identity:tenant"
 
 
-def test_the_control_connector_looks_at_users_itself() -> None:
-    visa = identity(acme=TenantConfig(allow_uids=(OWN + 1,))).visa(Caller(1, OWN + 9))
-    assert may(visa, "acme", connector_name="vastar")
-    assert not may(visa, "acme")
+def test_the_control_connector_is_for_the_own_user_and_root_whatever_the_tenant() -> None:
+    rules = identity(acme=TenantConfig(allow_uids=(OWN + 1,)))
+    for uid in (OWN, 0):
+        assert may(rules.visa(Caller(1, uid)), "acme", connector_name="vastar")
+        assert not may(rules.visa(Caller(1, uid)), "acme")
+
+
+def test_the_control_connector_gives_a_stranger_no_tenant_s_name(audited: Audited) -> None:
+    rules = identity(acme=TenantConfig(allow_uids=(OWN + 1,)))
+    for caller in (Caller(1, OWN + 9), Caller(1)):
+        for tenant in ("acme", "", "made up"):
+            assert not may(rules.visa(caller), tenant, connector_name="vastar")
+    assert {event for event, _ in audited.lines} == {"tenant_refused"}
+
+
+def test_no_token_of_a_request_is_kept(token_file: Path, audited: Audited) -> None:
+    visa = identity(acme=TenantConfig(token_file=str(token_file))).visa(Caller(1))
+    assert may(visa, "acme", TOKEN)
+    assert not may(visa, "acme", "planted-wrong-0123456789")
+    assert "planted" not in repr(visa._known)
 
 
 @pytest.fixture

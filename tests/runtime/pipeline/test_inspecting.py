@@ -71,7 +71,11 @@ async def test_what_a_retry_has_cost(autojump_clock):
 
 
 async def test_who_holds_a_place_who_waits_and_for_what(autojump_clock):
-    limits = LimitSettings(RateLimitSettings(1, period_s=10.0), TokenLimitSettings.per_minute(1000))
+    limits = LimitSettings(
+        RateLimitSettings(1, period_s=10.0),
+        TokenLimitSettings.per_minute(1000),
+        RateLimitSettings(500, period_s=60.0, policy="byte_limit"),
+    )
     async with laid(tenant_limits=limits, workspace_limits=limits, origin_limits=limits) as house:
         house.plan([Wait()])
         for _ in range(3):
@@ -84,12 +88,13 @@ async def test_who_holds_a_place_who_waits_and_for_what(autojump_clock):
         rows = {(row["policy"], row["scope"]): row for row in describe(house.around)["limits"]}
         assert set(rows) == {
             (policy, scope)
-            for policy in ("rate_limit", "token_limit")
+            for policy in ("rate_limit", "token_limit", "byte_limit")
             for scope in ("workspace", "tenant", "origin")
         }
         waited_for = rows["rate_limit", "workspace"]
         assert (waited_for["waiting"], waited_for["available"]) == (2, 0)
         assert rows["rate_limit", "origin"]["of"] == ORIGIN
+        assert rows["byte_limit", "tenant"]["available"] == 499  # one call is out, of one byte
         house.nursery.cancel_scope.cancel()
 
 

@@ -16,6 +16,7 @@ from vastar_runtime.policy.token_limit import TokenLimitSettings
 
 REQUESTS = LimitSettings(RateLimitSettings(10))
 TOKENS = LimitSettings(tokens=TokenLimitSettings.per_minute(1000))
+VOLUME = LimitSettings(volume=RateLimitSettings(1000))
 LEVELS = ("limits", "workspace_limits", "tenant_limits", "origin_limits")
 
 
@@ -58,9 +59,12 @@ def test_all_is_enforced_by_default_but_what_makes_load():
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_limit_of_any_level_is_known_of(level):
     assert (CallPolicies().has_limits, CallPolicies().has_token_limits) == (False, False)
-    for limits, of_tokens in ((REQUESTS, False), (TOKENS, True)):
+    assert not CallPolicies().has_byte_limits
+    for limits in (REQUESTS, TOKENS, VOLUME):
         policies = CallPolicies(**{level: limits})
-        assert (policies.has_limits, policies.has_token_limits) == (True, of_tokens)
+        assert policies.has_limits
+        assert policies.has_token_limits is (limits is TOKENS)
+        assert policies.has_byte_limits is (limits is VOLUME)
         assert policies.all_limits()[LEVELS.index(level)] is limits
 
 

@@ -23,6 +23,7 @@ KINDS = {
     "learned_limit": FailureKind.RATE_LIMITED,
     "rate_limit": FailureKind.RATE_LIMITED,
     "token_limit": FailureKind.RATE_LIMITED,
+    "byte_limit": FailureKind.RATE_LIMITED,
 }
 
 

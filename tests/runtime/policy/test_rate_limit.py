@@ -245,6 +245,32 @@ def test_more_than_was_reserved_is_a_debt_of_at_most_one_more_burst():
     assert limiter.available(0.0) == pytest.approx(-10)
 
 
+def test_a_debt_may_be_allowed_to_last_longer():
+    limiter = RateLimiter(attrs.evolve(TEN, max_debt_s=60.0))
+    limiter.settle(0.0, allowed(limiter.decide(0.0, 4)), 104)
+    assert limiter.available(0.0) == pytest.approx(-94)
+    limiter.settle(10.0, allowed(limiter.decide(10.0, 6)), 10**9)
+    assert limiter.available(10.0) == pytest.approx(-600)
+
+
+def test_a_call_under_way_can_be_charged_more_and_its_end_gives_back_what_it_did_not_use():
+    limiter = RateLimiter(TEN)
+    permit = allowed(limiter.decide(0.0, 4))
+    limiter.charge_more(0.0, permit, 3)
+    assert (permit.cost, limiter.held, limiter.available(0.0)) == (7, 7, pytest.approx(3))
+    limiter.charge_more(0.0, permit, 10**9)
+    assert limiter.available(0.0) == pytest.approx(-10)
+    limiter.settle(0.0, permit)
+    assert (limiter.held, limiter.available(0.0)) == (0, pytest.approx(-10))
+    limiter.charge_more(0.0, permit, 5)
+    assert (limiter.held, limiter.available(0.0)) == (0, pytest.approx(-10))
+    one = RateLimiter(TEN)
+    permit = allowed(one.decide(0.0, 4))
+    one.charge_more(0.0, permit, 3)
+    one.settle(0.0, permit, 2)
+    assert one.available(0.0) == pytest.approx(8)
+
+
 def test_less_than_nothing_was_not_used():
     limiter = RateLimiter(TEN)
     limiter.settle(0.0, allowed(limiter.decide(0.0, 4)), -100)

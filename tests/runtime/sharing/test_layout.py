@@ -13,7 +13,7 @@ from vastar_runtime.sharing.rate_limit import state_form
 @given(st.integers(1, MAX_WORKERS), st.sampled_from([1, 4, 1024]))
 def test_nothing_overlaps(workers, capacity):
     layout = Layout(workers, capacity)
-    pieces = [(0, int(Header.WORDS)), (layout.heads_at, capacity)]
+    pieces = [(0, int(Header.WORDS)), (layout.heads_at, layout.heads)]
     for number in range(min(capacity, 4)):
         at = layout.record_at(number)
         pieces += [

@@ -221,6 +221,28 @@ def test_limiters_of_other_keys_scopes_and_kinds_are_others():
             assert other.available(host.own_s(1)) == pytest.approx(4)
 
 
+def test_what_a_call_is_charged_while_it_lasts_is_charged_to_all():
+    with shared_workers(2) as host:
+        first, second = two(host)
+        permit = first.decide(host.own_s(0), 1)
+        assert isinstance(permit, Allowed)
+        first.charge_more(host.own_s(0), permit, 2)
+        assert second.available(host.own_s(1)) == pytest.approx(1)
+        assert (first.own_held, second.own_held) == (3, 0)
+        first.settle(host.own_s(0), permit)
+        first.charge_more(host.own_s(0), permit, 2)
+        assert second.available(host.own_s(1)) == pytest.approx(1)
+
+
+def test_calls_and_bytes_of_a_key_are_counted_apart():
+    of_bytes = attrs.evolve(TEN, policy="byte_limit")
+    with shared_workers(2) as host:
+        two(host)[0].decide(host.own_s(0), 4)
+        first, second = (each.rate_limiter(of_bytes, ("key",)) for each in host.sharings)
+        first.decide(host.own_s(0), 1)
+        assert second.available(host.own_s(1)) == pytest.approx(3)
+
+
 def test_tokens_are_settled_for_all():
     limit = TokenLimitSettings.per_minute(1000)
     with shared_workers(2) as host:

@@ -1,5 +1,7 @@
 """A worker's part: what it makes, what wakes it, what it does where there is no room."""
 
+import tracemalloc
+
 import pytest
 import trio
 
@@ -138,3 +140,28 @@ async def test_it_looks_again_while_somebody_waits_and_not_longer(autojump_clock
                 nursery.cancel_scope.cancel()
         finally:
             type(second).look_again = kept
+
+
+def test_the_machines_of_a_key_are_not_large():
+    with shared_workers(2, capacity=1024) as host:
+        sharing = host.sharings[0]
+
+        def make(number: int) -> None:
+            names = (f"t{number}", "w", "o")
+            kept.append(sharing.breaker(BreakerSettings(), Scope.ORIGIN, names))
+            kept.append(sharing.breaker(BreakerSettings(), Scope.TENANT, names))
+            kept.append(sharing.retry_quota(QuotaSettings(), names))
+            kept.append(sharing.cooldown(CooldownSettings(), names))
+            kept.append(sharing.learning(HeaderSettings(), names))
+
+        kept: list[object] = []
+        make(0)
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            for number in range(1, 101):
+                make(number)
+            bytes_a_key = (tracemalloc.get_traced_memory()[0] - before) / 100
+        finally:
+            tracemalloc.stop()
+    assert bytes_a_key < 3500, f"{bytes_a_key:,.0f}"  # measured: 2,850

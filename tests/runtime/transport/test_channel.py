@@ -1,5 +1,6 @@
 """What every channel promises, on sockets, in memory and over Trio streams; then each one's own."""
 
+import errno
 import socket
 from collections.abc import Callable, Iterator
 
@@ -321,6 +322,19 @@ async def test_tcp_sends_small_writes_at_once() -> None:
     assert one.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     one.abort()
     other.abort()
+
+
+async def test_a_system_without_large_buffers_is_served_all_the_same() -> None:
+    class Small(socket.socket):
+        def setsockopt(self, *_: object) -> None:
+            raise OSError(errno.ENOBUFS, "no buffer space available")
+
+    ours, theirs = socket.socketpair()
+    with theirs:
+        channel = SocketChannel(Small(fileno=ours.detach()))
+        await channel.send_buffers([b"there"])
+        assert theirs.recv(10) == b"there"
+        channel.abort()
 
 
 def test_drop_sent_cuts_at_any_place() -> None:

@@ -13,6 +13,7 @@ from vastar_runtime.transport import (
     LocalFault,
     Origin,
     Phase,
+    ProxySettings,
     Scope,
     TransportError,
     TransportSettings,
@@ -173,3 +174,62 @@ async def test_whatever_an_address_check_raises_forbids(house: House, serve: Hos
     serve(Serve(house.upstream.handle))
     error = await failing_call(house)
     assert (error.cause, error.kind) == ("ZeroDivisionError", FaultKind.LOCAL)
+
+
+class NoEntry(LocalFault):
+    """A check's own."""
+
+
+async def test_what_a_check_raises_is_the_cause_of_the_error(house: House, serve: Hosts) -> None:
+    refusal = NoEntry("not there")
+
+    def check(scope: Scope, origin: Origin, ip: str) -> None:
+        raise refusal
+
+    house.make(check_address=check)
+    serve(Serve(house.upstream.handle))
+    assert (await failing_call(house)).__cause__ is refusal
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5", "socks5h"])
+async def test_proxies_are_judged_by_a_check_of_their_own(
+    house: House, serve: Hosts, scheme: str
+) -> None:
+    asked: list[tuple[Scope, str]] = []
+
+    def check(scope: Scope, ip: str) -> None:
+        asked.append((scope, ip))
+        raise NoEntry("no such proxy")
+
+    serve(Serve(house.upstream.handle))
+    ips = house.network.add_host("proxy.test", Refuse(), Refuse())
+    proxy = ProxySettings(all=f"{scheme}://proxy.test:3128")
+    house.make(TransportSettings(proxy=proxy), check_proxy_address=check)
+    error = await failing_call(house)
+    assert (error.phase, error.kind) == (Phase.PROXY, FaultKind.LOCAL)
+    assert error.cause == "proxy.test:3128: no such proxy"
+    assert isinstance(error.__cause__, NoEntry)
+    assert asked == [(("tenant", "workspace"), ip) for ip in ips]
+    assert house.network.connected == []
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5h"])
+async def test_an_address_that_a_proxy_is_asked_for_is_judged_here(
+    house: House, scheme: str
+) -> None:
+    asked: list[str] = []
+
+    def check(scope: Scope, origin: Origin, ip: str) -> None:
+        asked.append(ip)
+        raise NoEntry("not there")
+
+    house.network.add_host("proxy.test", Refuse())
+    proxy = ProxySettings(all=f"{scheme}://proxy.test:3128")
+    house.make(TransportSettings(proxy=proxy), check_address=check)
+    for host in ("10.0.0.1", "::1"):
+        with pytest.raises(TransportError, match="not there"):
+            await house.fetch(host=host)
+    with pytest.raises(TransportError, match="connection refused"):
+        await house.fetch(host="named.test")  # the proxy looks that up
+    assert asked == ["10.0.0.1", "::1"]
+    house.check_nothing_is_left()

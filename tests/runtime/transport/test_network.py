@@ -12,7 +12,12 @@ import trio
 import trio.testing
 
 from vastar_runtime.transport.channel import SocketChannel
-from vastar_runtime.transport.network import Address, SystemNetwork
+from vastar_runtime.transport.network import (
+    Address,
+    SystemNetwork,
+    is_numeric,
+    is_own_address,
+)
 
 
 class Resolver:
@@ -124,6 +129,24 @@ async def test_a_lookup_cancelled_in_the_common_queue_gives_its_own_place_back(
     assert resolver.calls == 2
 
 
+async def test_nothing_is_kept_of_a_tenant_whose_lookup_was_cancelled_before_it_began(
+    resolver: Resolver,
+) -> None:
+    network = SystemNetwork(lookup_threads=1)
+    async with trio.open_nursery() as nursery:
+
+        async def resolve(tenant: str) -> None:
+            await network.resolve("api.test", 80, tenant=tenant)
+
+        nursery.start_soon(resolve, "first")
+        await until(lambda: resolver.running == 1)
+        for patience_s in (0, 0.02):  # at once, and in the common queue
+            with trio.move_on_after(patience_s):
+                await resolve(f"made up {patience_s}")
+        assert [*network._tenants] == ["first"]
+        resolver.go.set()
+
+
 async def test_connecting_and_being_refused() -> None:
     network = SystemNetwork()
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -163,3 +186,29 @@ def test_what_only_proxies_need_is_imported_only_for_them() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert shown.stdout == "[]\n"
+
+
+def test_this_hosts_own_addresses() -> None:
+    assert is_own_address("127.0.0.1")
+
+
+def test_every_address_that_this_host_would_send_from_is_its_own() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))
+        except OSError:
+            return  # no way out of this host
+        assert is_own_address(sock.getsockname()[0])
+
+
+@pytest.mark.parametrize("ip", ["192.0.2.1", "2001:db8::1", "240.0.0.1", "nonsense", ""])
+def test_those_of_others_and_what_is_none(ip: str) -> None:
+    assert not is_own_address(ip)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("10.0.0.1", True), ("::1", True), ("api.test", False), ("127.1", False), ("", False)],
+)
+def test_hosts_that_are_addresses(host: str, expected: bool) -> None:
+    assert is_numeric(host) is expected

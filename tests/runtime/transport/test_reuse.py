@@ -163,3 +163,35 @@ async def test_nothing_is_sent_again_once_a_byte_came_back(house: House, serve: 
         await house.fetch(host="other.test")
     assert len(house.network.connected) == 1
     assert house.progress.disposition is Disposition.RESPONSE_STARTED
+
+
+async def test_after_a_renewal_only_new_connections_are_used(house: House) -> None:
+    await house.fetch()
+    response = await house.ask("/big?n=300000")  # takes the kept one, and is under way
+    house.transport.renew()
+    async with response:
+        while await response.read_some():
+            pass
+    assert house.counts == (0, 0, 0), "it is not kept"
+    await trio.sleep(1)
+    await house.fetch()
+    assert not house.progress.reused
+    await house.fetch()
+    assert house.progress.reused
+    house.transport.renew()
+    await trio.sleep(1)
+    await house.fetch()
+    assert not house.progress.reused
+
+
+async def test_a_connection_that_was_begun_before_a_renewal_is_old(house: House) -> None:
+    house.network.add_host("slow.test", Serve(house.upstream.handle, after_s=2))
+    async with trio.open_nursery() as nursery:
+
+        async def renew_meanwhile() -> None:
+            await trio.sleep(1)
+            house.transport.renew()
+
+        nursery.start_soon(renew_meanwhile)
+        await house.fetch(host="slow.test")
+    assert house.counts == (0, 0, 0)

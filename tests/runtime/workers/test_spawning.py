@@ -64,13 +64,32 @@ def test_a_worker_is_this_program_with_a_place():
 
 
 @pytest.mark.parametrize(
-    ("isolated", "safe_path", "flag"), [(1, True, "-I"), (0, True, "-P"), (0, False, "-m")]
+    ("isolated", "safe_path", "searched", "flag"),
+    [
+        (1, True, "elsewhere", "-I"),
+        (0, True, "here", "-P"),
+        (0, False, "elsewhere", "-P"),
+        (0, False, "here", "-m"),
+        (0, False, "", "-m"),
+    ],
 )
-def test_a_safe_interpreter_stays_safe(isolated, safe_path, flag, monkeypatch):
+def test_a_safe_interpreter_stays_safe(  # noqa: PLR0917 - pytest's
+    isolated, safe_path, searched, flag, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     flags = SimpleNamespace(isolated=isolated, safe_path=safe_path)
-    fake = SimpleNamespace(flags=flags, executable="/usr/bin/python3")
+    path = {"here": str(tmp_path), "elsewhere": "/usr/bin", "": ""}[searched]
+    fake = SimpleNamespace(flags=flags, executable="/usr/bin/python3", path=[path])
     monkeypatch.setattr(spawning, "sys", fake)
     assert command(WorkerPlace(0, 1, 3))[:2] == ["/usr/bin/python3", flag]
+
+
+def test_in_a_directory_that_was_removed_nothing_is_searched(tmp_path, monkeypatch):
+    def gone() -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    assert {"-P", "-I"} & {*command(WorkerPlace(0, 1, 3))}
 
 
 def test_signals_that_python_ignores_are_usual_again():

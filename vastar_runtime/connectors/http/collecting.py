@@ -48,11 +48,11 @@ class AnswerTooLarge(Exception):  # noqa: N818 - what happened, and to what
     """The body is longer than the answer to the caller may be."""
 
 
-async def discard(response: UpstreamResponse) -> None:
+async def discard(call: Call, response: UpstreamResponse) -> None:
     """Read a short body to its end, so that its connection can be kept; leave others."""
     # The head was all that was wanted; a connection that fails now is not kept, that is all.
     with trio.move_on_after(_DISCARD_S), suppress(BodyTooLarge, TransportError):
-        await response.read_all(_DISCARDED_BYTES)
+        call.received_bytes += len(await response.read_all(_DISCARDED_BYTES))
 
 
 async def collect(
@@ -79,9 +79,10 @@ async def collect(
     """
     decoder = content_decoder(response) if decode_content else None
     is_events = is_event_stream(response.headers)
+    received_before = call.received_bytes
     body = await _read_body(call, response, decoder, witness, is_events=is_events)
     headers: list[tuple[bytes, bytes]] = response.headers
-    if decoder is not None and call.received_bytes:
+    if decoder is not None and call.received_bytes > received_before:
         headers = _without_encoding(headers, sum(map(len, body)))
     return HttpAnswer(
         status_code=response.status,

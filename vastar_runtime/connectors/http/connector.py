@@ -22,7 +22,7 @@ from vastar_runtime.connectors.http.collecting import (
     collect,
     discard,
 )
-from vastar_runtime.connectors.http.decoding import BadContent
+from vastar_runtime.connectors.http.decoding import BadContent, DecompressionBomb
 from vastar_runtime.connectors.http.errors import InvalidCall
 from vastar_runtime.connectors.http.preparing import Plan, Preparer, body_bytes
 from vastar_runtime.connectors.http.redirects import REDIRECTS, redirected
@@ -145,8 +145,9 @@ class HttpConnector:
                 kind = FailureKind.TIMEOUT if error.timed_out else FailureKind.UPSTREAM
                 return Failure(kind, f"HTTP request failed: {error}")
             case BadContent():
-                words = f"HTTP request failed: {call.origin}: {error}"
-                return Failure(FailureKind.UPSTREAM, words)
+                is_bomb = isinstance(error, DecompressionBomb)
+                kind = FailureKind.UPSTREAM_PERMANENT if is_bomb else FailureKind.UPSTREAM
+                return Failure(kind, f"HTTP request failed: {call.origin}: {error}")
             case _TooManyRedirects():
                 return Failure(
                     FailureKind.UPSTREAM_PERMANENT,
@@ -189,7 +190,7 @@ class HttpConnector:
                     return await collect(
                         call, response, base.href, lease, decode_content=decode_content
                     )
-                await discard(response)
+                await discard(call, response)
             if not redirects_left:
                 raise _TooManyRedirects
             redirects_left -= 1

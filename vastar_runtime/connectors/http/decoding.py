@@ -5,13 +5,20 @@ each step yields at most 64 KiB, and the caller stops when it has had enough. In
 next to nothing (empty gzip members, padding inside a second coding) costs time all the same: it is
 bounded, and between the stages of a chain each step is told by an empty piece, so that the caller
 can let others run.
+
+How long a whole answer may be is for the caller to say; a stream may be of any length. So there is
+a bound on the ratio too: a body of more than 1 MiB that is more than 1000 times as long as it came,
+or 10,000 times with br, is refused as a bomb. It is drawn where nothing of use is lost: deflate
+reaches 1032 at the very most (zlib's own figure), and equal rows of JSON come close to that; br has
+no such end, as one command may copy 16 MiB. Others draw it at 100 to 250, for archives and requests
+(Apache's mod_deflate: 200); here the bound on the length protects from what lies between.
 """
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
-__all__ = ["BadContent", "ContentDecoder", "codings_of", "decoder_for"]
+__all__ = ["BadContent", "ContentDecoder", "DecompressionBomb", "codings_of", "decoder_for"]
 
 _STEP_BYTES: Final = 64 * 1024
 _GZIP: Final = 16 + zlib.MAX_WBITS
@@ -19,12 +26,20 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZLIB_METHOD_DEFLATE: Final = 8
 _MAX_MEMBERS: Final = 1000
 """Of one gzip body: 62 MiB in the 64 KiB blocks of a parallel compressor."""
+_RATIO_FROM_BYTES: Final = 1024 * 1024
+"""Less may have any ratio: it costs no more than a millisecond or two."""
+_MAX_RATIO: Final = 1000
+_MAX_RATIO_BR: Final = 10_000
 _MAX_BETWEEN_BYTES: Final = 64 * 1024 * 1024
 """What one stage of a chain may hand to the next: six times the longest answer."""
 
 
 class BadContent(Exception):  # noqa: N818 - named by who is at fault: the upstream's content
     """The body is not what its Content-Encoding says."""
+
+
+class DecompressionBomb(BadContent):
+    """It is made to cost more than it brings; the same request would bring it again."""
 
 
 class ContentDecoder(Protocol):
@@ -65,7 +80,7 @@ class _Zlib:
                 if self._members and not (data := data.lstrip(b"\0")):
                     return
                 if self._members == _MAX_MEMBERS:
-                    raise BadContent(f"the gzip body has more than {_MAX_MEMBERS} members")
+                    raise DecompressionBomb(f"the gzip body has more than {_MAX_MEMBERS} members")
                 bits = _GZIP if self._name == "gzip" else _deflate_bits(data)
                 self._decompressor = zlib.decompressobj(bits)
                 self._head = b""
@@ -150,7 +165,7 @@ class _Chain:
         for piece in self._first.decode(data):
             self._between_bytes += len(piece)
             if self._between_bytes > _MAX_BETWEEN_BYTES:
-                raise BadContent(
+                raise DecompressionBomb(
                     "the body is encoded several times and longer than "
                     f"{_MAX_BETWEEN_BYTES} bytes in between"
                 )
@@ -161,6 +176,32 @@ class _Chain:
     def finish(self) -> None:
         self._first.finish()
         self._then.finish()
+
+
+class _Bounded:
+    """Refuses what becomes too many times as long as it came, over all codings together."""
+
+    def __init__(self, inner: ContentDecoder, codings: list[str]) -> None:
+        self._inner = inner
+        self._names = ", ".join(codings)
+        self._max_ratio = _MAX_RATIO_BR if "br" in codings else _MAX_RATIO
+        self._taken_bytes = 0
+        self._given_bytes = 0
+
+    def decode(self, data: bytes) -> Iterator[bytes]:
+        self._taken_bytes += len(data)
+        most_bytes = max(self._taken_bytes * self._max_ratio, _RATIO_FROM_BYTES)
+        for piece in self._inner.decode(data):
+            self._given_bytes += len(piece)
+            if self._given_bytes > most_bytes:
+                raise DecompressionBomb(
+                    f"the body ({self._names}) decodes to more than {self._max_ratio} times its "
+                    "length, as a decompression bomb does"
+                )
+            yield piece
+
+    def finish(self) -> None:
+        self._inner.finish()
 
 
 _DECODERS: Final[Mapping[str, Callable[[], ContentDecoder]]] = {
@@ -185,4 +226,4 @@ def decoder_for(codings: list[str]) -> ContentDecoder | None:
     decoder = _DECODERS[codings[-1]]()
     for name in reversed(codings[:-1]):
         decoder = _Chain(decoder, _DECODERS[name]())
-    return decoder
+    return _Bounded(decoder, codings)

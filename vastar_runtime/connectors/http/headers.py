@@ -28,6 +28,10 @@ _DROPPED: Final = frozenset(
 _MAX_NAME_CHARACTERS: Final = 256
 """Also bounds what the cache of names can hold."""
 
+_MAX_HEADERS: Final = 256
+_MAX_HEADERS_BYTES: Final = 64 * 1024
+"""Of names and values together. No common server takes as many, or as much."""
+
 _REFUSED: Final[Mapping[bytes, str]] = {
     b"transfer-encoding": "the runtime frames the body itself; leave it out",
     b"upgrade": "connections cannot be upgraded to another protocol; leave it out",
@@ -69,6 +73,7 @@ def encode_headers(
         InvalidCall: a name or value that HTTP does not allow; names the header, never its value.
     """
     encoded: list[tuple[bytes, bytes]] = []
+    room_bytes = _MAX_HEADERS_BYTES
     for name, value in pairs:
         key = _encode_name(name)
         data = value.encode(errors="surrogatepass").strip(b" \t")
@@ -76,6 +81,11 @@ def encode_headers(
             raise InvalidCall(
                 f"Invalid value of header {name!r}: CR, LF, NUL and control characters "
                 "are not allowed"
+            )
+        room_bytes -= len(key) + len(data)
+        if room_bytes < 0 or len(encoded) >= _MAX_HEADERS:
+            raise InvalidCall(
+                f"Invalid headers: more than {_MAX_HEADERS} of them, or {_MAX_HEADERS_BYTES} bytes"
             )
         if key in _DROPPED:
             continue

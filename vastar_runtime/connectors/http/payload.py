@@ -173,8 +173,9 @@ def _required_url(url: str | None) -> str:
 def _method(text: str) -> bytes:
     method = text.upper().encode(errors="replace")
     if method not in METHODS:
+        shown = "".join(each if each.isprintable() else "?" for each in text[:40])
         raise InvalidCall(
-            f"Unsupported HTTP method: {text[:40]}; expected GET, HEAD, POST, PUT, PATCH, DELETE, "
+            f"Unsupported HTTP method: {shown}; expected GET, HEAD, POST, PUT, PATCH, DELETE, "
             "OPTIONS or another method of IANA's registry"
         )
     return method

@@ -52,6 +52,10 @@ class Plan(msgspec.Struct, frozen=True):
         """Nothing of what it asks for: that holds secrets."""
         return "Plan()"
 
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        """The same, for `rich`."""
+        return []
+
 
 class Preparer:
     """Makes requests of calls.

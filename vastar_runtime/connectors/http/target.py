@@ -5,6 +5,7 @@ percent-encoded, host names go through IDNA, odd IPv4 spellings are normalised. 
 cached, because a connector calls the same few URLs again and again.
 """
 
+import re
 from base64 import b64encode
 from functools import lru_cache
 from typing import Final
@@ -25,6 +26,10 @@ _MAX_CACHED_URL_CHARACTERS: Final = 1024
 """Longer ones are made for one call, and would let the cache grow to hundreds of megabytes."""
 _MAX_URL_BYTES: Final = 64 * 1024
 """As the limit of a header block: no server takes a longer request line."""
+_AROUND: Final = "".join(map(chr, range(0x21)))
+_LINE_END: Final = re.compile(r"[\r\n]")
+"""Inside of a URL the parser drops line ends, as browsers do, and nothing is smuggled; but whoever
+writes one means something else than would be sent."""
 _PRINTABLE: Final = " :/?#[]@!$&'()*+,;=%<>\\^`{|}~\""
 
 
@@ -58,6 +63,8 @@ def parse_target(url: str) -> Target:
 
 
 def _parse(url: str) -> Target:
+    if _LINE_END.search(url.strip(_AROUND)):
+        raise InvalidCall("Invalid URL: it has a line end (CR or LF) inside; write it on one line")
     try:
         parsed = ada_url.URL(url)
     except (ValueError, UnicodeEncodeError):

@@ -198,15 +198,17 @@ async def test_the_deadline_strikes_in_the_middle_of_a_long_chunk(autojump_clock
 
 
 async def test_discarding_reads_a_short_body_and_leaves_a_long_or_a_slow_one(autojump_clock):
+    made = call()
     short = Response(b"moved", b"x")
-    await discard(short)  # type: ignore[arg-type]
+    await discard(made, short)  # type: ignore[arg-type]
     assert short.steps == []
+    assert made.received_bytes == 6
     long = Response(*[b"x" * 1000] * 100)
-    await discard(long)  # type: ignore[arg-type]
+    await discard(made, long)  # type: ignore[arg-type]
     assert len(long.steps) > 20
-    await discard(Response(fault()))  # type: ignore[arg-type]
+    await discard(made, Response(fault()))  # type: ignore[arg-type]
     assert trio.current_time() == 0
-    await discard(Response(b"x", 3600.0))  # type: ignore[arg-type]
+    await discard(made, Response(b"x", 3600.0))  # type: ignore[arg-type]
     assert trio.current_time() < 1
 
 

@@ -4,6 +4,7 @@ import gzip
 import random
 import tracemalloc
 import zlib
+from collections.abc import Iterable
 from functools import partial
 from itertools import pairwise
 
@@ -12,7 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vastar_runtime.connectors.http.decoding import BadContent, codings_of, decoder_for
+from vastar_runtime.connectors.http.decoding import (
+    BadContent,
+    DecompressionBomb,
+    codings_of,
+    decoder_for,
+)
 
 STEP_BYTES = 64 * 1024
 
@@ -186,7 +192,7 @@ def test_padding_inside_a_second_coding_is_told_in_steps_and_bounded(inner):
     decoder = decoder_for([inner, "gzip"])
     assert decoder is not None
     steps: list[bytes] = []
-    with pytest.raises(BadContent) as caught:
+    with pytest.raises(DecompressionBomb) as caught:
         for piece in decoder.decode(encoded):
             steps.append(piece)  # noqa: PERF402 - what came before the refusal counts
     assert b"".join(steps) == b"hi"
@@ -237,24 +243,82 @@ def test_the_coding_applied_last_is_undone_first():
         decoded(["br", "gzip"], brotli.compress(gzip.compress(b"abc")))
 
 
-@pytest.mark.parametrize(
-    "codings", [["gzip"], ["deflate"], ["br"], ["gzip", "gzip"], ["gzip", "br"]]
-)
-def test_a_bomb_is_taken_in_steps_of_bounded_memory(codings):
-    encoded = bytes(32 << 20)
+# --- bombs --------------------------------------------------------------------------------------
+
+CHAINS = [
+    ["gzip"],
+    ["deflate"],
+    ["br"],
+    ["gzip", "gzip"],
+    ["gzip", "br"],
+    ["br", "deflate", "gzip"],
+]
+
+
+def encoded_as(codings: list[str], body: bytes) -> bytes:
     for coding in codings:
-        encoded = ENCODE[coding](encoded)
-    assert len(encoded) < 64 * 1024
+        body = ENCODE[coding](body)
+    return body
+
+
+def most_ratio(codings: list[str]) -> int:
+    return 10_000 if "br" in codings else 1000
+
+
+def refused_after(codings: list[str], chunks: Iterable[bytes]) -> tuple[int, str]:
+    """How much came of a bomb until it was refused, and the words."""
     decoder = decoder_for(codings)
     assert decoder is not None
+    total = 0
+    with pytest.raises(DecompressionBomb) as caught:
+        for chunk in chunks:
+            for piece in decoder.decode(chunk):
+                total += len(piece)
+    return total, str(caught.value)
+
+
+@pytest.mark.parametrize("codings", CHAINS)
+@pytest.mark.parametrize("size", [1, 1000, 1 << 30])
+def test_a_bomb_is_refused_at_its_ratio_in_steps_of_bounded_memory(codings, size):
+    encoded = encoded_as(codings, bytes(64 << 20))
+    chunks = [encoded[at : at + size] for at in range(0, len(encoded), size)]
     tracemalloc.start()
     try:
-        total = 0
-        for piece in decoder.decode(encoded):
-            total += len(piece)
-            if total > 10_000_000:
-                break
+        total, words = refused_after(codings, chunks)
         assert tracemalloc.get_traced_memory()[1] < 2 << 20
     finally:
         tracemalloc.stop()
-    assert 10_000_000 < total < 11_000_000
+    assert 900_000 < total <= max(1 << 20, len(encoded) * most_ratio(codings))
+    assert words == (
+        f"the body ({', '.join(codings)}) decodes to more than {most_ratio(codings)} times its "
+        "length, as a decompression bomb does"
+    )
+
+
+@pytest.mark.parametrize("codings", CHAINS)
+def test_less_than_a_mebibyte_may_have_any_ratio(codings):
+    body = bytes(1 << 20)
+    assert decoded(codings, encoded_as(codings, body)) == body
+
+
+@pytest.mark.parametrize("codings", CHAINS)
+def test_what_compresses_well_but_is_no_bomb_comes_whole(codings):
+    row = b'{"id": null, "name": "nobody", "tags": [], "parent": null, "state": "unknown"},\n'
+    rows = b"".join(b"%d,%b" % (number, row) for number in range(60_000))
+    encoded = encoded_as(codings, rows)
+    assert len(rows) > 20 * len(encoded)
+    assert decoded(codings, encoded) == rows
+
+
+def test_the_ratio_is_of_all_that_came_and_the_first_bytes_are_free():
+    """A long run of zeros behind a body of the usual kind is nothing to refuse."""
+    usual = random.Random(1).randbytes(100_000)
+    body = usual + bytes(32 << 20)
+    assert decoded(["gzip"], gzip.compress(body)) == body
+
+
+def test_many_small_members_make_no_bomb_of_a_long_body():
+    member = gzip.compress(bytes(64 << 10))
+    total, words = refused_after(["gzip"], [member * 1001])
+    assert total == 1000 * (64 << 10)
+    assert "members" in words

@@ -165,3 +165,25 @@ def test_looking_for_and_leaving_out():
     assert has_header(headers, b"a")
     assert not has_header(headers, b"c")
     assert without_headers(headers, frozenset({b"a", b"c"})) == [(b"b", b"2")]
+
+
+@pytest.mark.parametrize(
+    ("count", "value_bytes", "is_taken"),
+    [
+        (256, 1, True),
+        (257, 1, False),
+        (1, 65_530, True),
+        (1, 65_537, False),
+        (16, 4_093, True),
+        (16, 4_094, False),
+    ],
+)
+def test_number_and_size_of_headers_are_bounded(
+    count: int, value_bytes: int, is_taken: bool
+) -> None:
+    pairs = [("x-a", "v" * value_bytes)] * count
+    if is_taken:
+        assert len(encode_headers(pairs, 0)) == count
+    else:
+        with pytest.raises(InvalidCall, match="Invalid headers: more than 256 of them, or 65536"):
+            encode_headers(pairs, 0)

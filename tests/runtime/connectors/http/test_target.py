@@ -26,7 +26,7 @@ def refusal(url: str) -> str:
         ("http://h/?#", "http://h", "/"),
         ("HTTP://EXAMPLE.Com/A", "http://example.com", "/A"),
         ("  http://h/p\t\n", "http://h", "/p"),
-        ("ht\ntp://h/\tp\r\nq", "http://h", "/pq"),
+        ("ht\ttp://h/\tp\tq", "http://h", "/pq"),
         ("http://h/a b?c d", "http://h", "/a%20b?c%20d"),
         ("http://h/é?ü=ö", "http://h", "/%C3%A9?%C3%BC=%C3%B6"),
         ("http://h/\N{GRINNING FACE}", "http://h", "/%F0%9F%98%80"),
@@ -259,3 +259,12 @@ def test_any_text_leads_somewhere_valid_or_is_refused(text):
 
 def test_nothing_is_appended_where_there_is_no_query():
     assert with_query("http://h/#f", "") == "http://h/#f"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h/a\r\nHost: b", "http://h\n/", "ht\rtp://h/", "http://h/?a\nb", "http://h/#\rx"],
+)
+def test_a_line_end_inside_is_refused(url: str) -> None:
+    assert "line end (CR or LF) inside" in refusal(url)
+    assert parse_target(f"\r\n {url.replace(chr(10), '').replace(chr(13), '')} \n")

@@ -1,0 +1,214 @@
+"""The fuzzer: its judge, its files, and a short attack on our runtime."""
+
+import json
+
+import pytest
+from hypothesis import HealthCheck as Check
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.commands import serving
+from tools.fuzz import strategies
+from tools.fuzz._calls import Call, Target
+from tools.fuzz._cli import main
+from tools.fuzz._minimise import minimise
+from tools.fuzz._model import ConnectionModel
+from tools.fuzz._steps import Recording, Step, load, save
+from tools.fuzz._upstream import pattern
+from tools.fuzz._violation import Violation
+from tools.fuzz.codec import check
+from vastar_client.wire import (
+    NEED_DATA,
+    Cancel,
+    Connection,
+    Disposition,
+    ErrorClass,
+    ExecuteRequest,
+    ExecuteResponse,
+    HealthCheck,
+    HealthResponse,
+    RemoteProtocolError,
+    Role,
+    StreamChunk,
+    StreamEnd,
+    StreamStart,
+)
+
+frame = strategies.frame_of
+
+
+def db(request_id=1, **fields):
+    return ExecuteRequest(request_id, "acme", "db", "request", **fields)
+
+
+def stream(request_id=1):
+    return db(request_id, stream=True)
+
+
+def permanent(request_id=1):
+    return ExecuteResponse(request_id, ErrorClass.PERMANENT, "not implemented")
+
+
+def model(*sent):
+    made = ConnectionModel(None, is_base=False)
+    for message in sent:
+        made.sent(frame(message))
+    return made
+
+
+def broken_by(made, *received):
+    with pytest.raises(Violation) as caught:
+        for message in received:
+            made.received(message if isinstance(message, bytes) else frame(message))
+    return caught.value.rule
+
+
+def test_a_call_is_answered_once():
+    made = model(db())
+    made.received(frame(permanent()))
+    assert made.owes_nothing
+    assert broken_by(made, permanent()) == "one final frame"
+
+
+@pytest.mark.parametrize(
+    ("received", "rule"),
+    [
+        ([permanent(2)], "one final frame"),
+        ([ExecuteResponse(1, payload=b"{}")], "success is completed"),
+        ([ExecuteResponse(1, ErrorClass.PERMANENT)], "a failure has a message"),
+        ([ExecuteResponse(1, ErrorClass.TIMEOUT, "late")], "error classes are true"),
+        ([ExecuteResponse(1, ErrorClass.PERMANENT, "x", b"{}")], "payloads on success only"),
+        ([HealthResponse()], "nothing unsolicited"),
+        ([b"\0\0\0\0"], "frames of answers are sound"),
+        ([strategies.framed(0x40, b"")], "frames of answers are sound"),
+        ([Cancel(1)], "frames of answers are sound"),
+    ],
+)  # fmt: skip
+def test_what_may_not_come_after_a_call(received, rule):
+    assert broken_by(model(db()), *received) == rule
+
+
+@pytest.mark.parametrize(
+    ("received", "rule"),
+    [
+        ([StreamChunk(1, 0, b"x")], "a stream begins with its head"),
+        ([StreamStart(1, 200), StreamStart(1, 200)], "one head for a stream"),
+        ([StreamStart(1, 200), StreamChunk(1, 1, b"x")], "chunks in order"),
+        ([StreamStart(1, 200), StreamChunk(1, 0, b"x" * 65_537)], "the window of a stream"),
+        ([StreamStart(2, 200)], "ids match"),
+        ([StreamEnd(1, ErrorClass.PERMANENT, "x", total_bytes=1)], "the total of a stream"),
+    ],
+)
+def test_what_may_not_come_in_a_stream(received, rule):
+    assert broken_by(model(stream()), *received) == rule
+
+
+def test_connections_close_for_a_reason_and_say_it():
+    with pytest.raises(Violation, match="connections live"):
+        model(db()).closed(is_reset=False)
+    lost = model()
+    lost.sent(b"\0\0\0\0")
+    with pytest.raises(Violation, match="a close has a reason"):
+        lost.closed(is_reset=False)
+    lost.received(frame(ExecuteResponse(0, ErrorClass.INVALID_REQUEST, "length 0")))
+    lost.closed(is_reset=False)
+
+
+def test_what_is_certain_is_known():
+    made = model(db(), HealthCheck())
+    assert not made.owes_nothing_certain
+    made.received(frame(permanent()))
+    made.received(frame(HealthResponse(healthy=True)))
+    assert made.owes_nothing_certain
+    assert made.late().rule == "every request is answered"
+
+
+def test_what_the_upstream_saw_is_believed():
+    class Hits:
+        ports = (1, 2)
+
+        def hits(self, token):
+            return 1
+
+    target = Target("ok", "t1", 0, is_steady=True, timeout_ms=0, is_native=False)
+    call = Call(db(), Hits(), target, was_cancelled=True)
+    lie = ExecuteResponse(1, ErrorClass.PERMANENT, "cancelled", disposition=Disposition.NOT_SENT)
+    with pytest.raises(Violation, match="not sent is true"):
+        call.ends(lie, is_base=False)
+
+
+def test_a_recording_is_read_as_it_was_written(tmp_path):
+    steps = (Step("open", 1), Step("send", 1, b"\0\xff"))
+    made = Recording(steps, "rule", "what", "wire", base=False, ports=(1, 2), salt="s000001")
+    save(made, tmp_path / "f.json")
+    assert load(tmp_path / "f.json") == made
+    (tmp_path / "f.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(ValueError, match="no recording"):
+        load(tmp_path / "f.json")
+
+
+def test_failing_steps_become_few_and_short():
+    good, bad = frame(db(1)), frame(db(7))
+    steps = [Step("open"), *[Step("send", 0, good)] * 9, Step("send", 0, good + bad + good)]
+
+    def breaks(candidate):
+        return any(bad in step.data for step in candidate)
+
+    assert minimise(steps, breaks, 10.0) == (Step("send", 0, bad),)
+
+
+@given(data=st.one_of(strategies.byte_level(), strategies.buffer_level()))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(Check))
+def test_no_bytes_break_the_reader(data):
+    connection = Connection(Role.RUNTIME)
+    connection.receive_data(data)
+    for _ in range(len(data) + 1):
+        try:
+            if connection.next_event() is NEED_DATA:
+                return
+        except RemoteProtocolError as error:
+            if error.closes:
+                return
+    pytest.fail("the reader never ends")
+
+
+@given(st.data())
+@settings(max_examples=30, deadline=None)
+def test_pieces_are_the_whole(data):
+    raw = data.draw(strategies.message_level())
+    assert b"".join(data.draw(strategies.splits(raw))) == raw
+
+
+def test_the_pattern_shows_a_piece_out_of_place():
+    whole = pattern(0, 100_000)
+    assert whole[300:900] == pattern(300, 600)
+    assert pattern(0, 600) != pattern(65_536, 600)
+
+
+@given(data=st.one_of(strategies.message_level(), strategies.buffer_level()))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(Check))
+def test_the_codec_reads_as_the_generated_code(data):
+    check(bytes((0,)) + data[5:])
+
+
+def test_the_codec_takes_what_is_sound():
+    assert check(bytes((0,)) + frame(db())[5:])
+    assert not check(b"")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", ["wire", "http", "stream", "all"])
+def test_our_runtime_holds_every_rule(tmp_path, capsys, profile):
+    with serving("--socket", f"{tmp_path}/s.sock", "--log-level", "error"):
+        flags = ["--socket", f"{tmp_path}/s.sock", "--profile", profile]
+        code = main([*flags, "--examples", "300", "--out", f"{tmp_path}/f.json"])
+    told = capsys.readouterr()
+    assert code == 0, told.err
+
+
+@pytest.mark.slow
+def test_a_short_attack_and_the_base_protocol(tmp_path, capsys):
+    with serving("--socket", f"{tmp_path}/s.sock", "--log-level", "error"):
+        for flags in (["--profile", "wire"], ["--profile", "http", "--base"]):
+            assert main(["--socket", f"{tmp_path}/s.sock", *flags, "--examples", "30"]) == 0
+    assert capsys.readouterr().out.count("ok: ") == 2

@@ -1,0 +1,361 @@
+"""The stateful machine: Hypothesis rules that draw the steps of an attack.
+
+One rule is one thing a caller may do, and each profile is a set of them. Rules only draw: what they
+send is carried out and judged by the world. Connections are numbered anew and never used again, and
+tokens count up, so that a list of steps means the same without those before it.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+import msgspec
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from tools.fuzz import strategies
+from tools.fuzz._steps import Step
+from tools.fuzz._violation import Violation
+from tools.fuzz._world import World
+from vastar_client.wire import Cancel, CreditUpdate, HealthCheck, Message, RequestChunk
+
+__all__ = ["PROFILES", "Session", "machine"]
+
+_MOST_CONNECTIONS: Final = 4
+_MOST_OPEN_CALLS: Final = 40
+_SIZES: Final = (0, 1, 251, 60_000, 65_536, 65_537, 200_000)
+
+
+@attrs.define(eq=False)
+class Session:
+    """What the examples of one run share.
+
+    Attributes:
+        world: the runtime under attack.
+        is_base: only the published protocol.
+        examples: begun so far.
+        failure: the first violation, the steps that led to it, and their salt.
+        is_over: whether nothing more is to be tried.
+    """
+
+    world: World
+    is_base: bool
+    examples: int = 0
+    failure: tuple[Violation, tuple[Step, ...], str] | None = None
+    is_over: Callable[[], bool] = attrs.field(default=lambda: False)
+
+
+class _Machine(RuleBasedStateMachine):
+    """What all profiles can do: connect, wait, leave, ask."""
+
+    session: Session
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._world = self.session.world
+        self._alive = self.session.failure is None and not self.session.is_over()
+        self._next_connection = 0
+        self._next_token = 0
+        self._rest: dict[int, bytes] = {}
+        if self._alive:
+            self.session.examples += 1
+            self._guarded(self._world.begin)
+            self._open()
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        if not self._alive:
+            return
+        try:
+            act()
+        except Violation as violation:
+            self._alive = False
+            self.session.failure = violation, tuple(self._world.steps), self._world.salt
+            self._world.abandon()
+            raise
+
+    def _do(self, kind: str, connection: int = 0, data: bytes = b"") -> None:
+        self._guarded(lambda: self._world.do(Step(kind, connection, data)))
+
+    def _open(self) -> None:
+        self._do("open", self._next_connection)
+        self._next_connection += 1
+
+    def _usable(self) -> list[int]:
+        """Connections on which something can be said."""
+        return [
+            number
+            for number, line in self._world.connections.items()
+            if line.is_open and not line.model.has_ended and not line.model.must_close
+        ]
+
+    def _pick(self, data: st.DataObject, *, whole: bool = True) -> int | None:
+        """A connection, by a number that is drawn whatever there is.
+
+        What is drawn may depend on what was drawn before, never on what the runtime did meanwhile:
+        Hypothesis takes an example that differs from itself for an error.
+        """
+        drawn = data.draw(st.integers(0, 11))
+        usable = [n for n in self._usable() if not (whole and n in self._rest)]
+        if not usable and self._alive and self._next_connection < 3 * _MOST_CONNECTIONS:
+            self._open()
+            usable = [self._next_connection - 1] if self._alive else []
+        return usable[drawn % len(usable)] if usable else None
+
+    def _send(self, connection: int | None, pieces: list[bytes]) -> None:
+        if connection is not None and self._room(connection):
+            for piece in pieces:
+                self._do("send", connection, piece)
+
+    def _draw_pieces(self, data: st.DataObject, raw: st.SearchStrategy[bytes]) -> list[bytes]:
+        return data.draw(raw.flatmap(strategies.splits))
+
+    def _say(self, connection: int, message: Message) -> None:
+        self._do("send", connection, strategies.frame_of(message))
+
+    def _room(self, connection: int) -> bool:
+        return len(self._world.connections[connection].model.owed) < _MOST_OPEN_CALLS
+
+    @rule()
+    def connect(self) -> None:
+        """One more connection."""
+        few = len(self._usable()) < _MOST_CONNECTIONS
+        if few and self._next_connection < 3 * _MOST_CONNECTIONS:
+            self._open()
+
+    @rule(data=st.data())
+    def disconnect(self, data: st.DataObject) -> None:
+        """A full close, whatever is under way."""
+        connection = self._pick(data, whole=False)
+        if connection is not None:
+            self._rest.pop(connection, None)
+            self._do("close", connection)
+
+    @rule(data=st.data())
+    def wait(self, data: st.DataObject) -> None:
+        """Everything certain comes."""
+        connection = self._pick(data, whole=False)
+        if connection is not None:
+            self._do("wait", connection)
+
+    @rule(data=st.data())
+    def half_a_frame(self, data: st.DataObject) -> None:
+        """The beginning of a frame; the rest comes later, or never."""
+        connection = self._pick(data)
+        raw = strategies.frame_of(data.draw(strategies.requests(is_base=self.session.is_base)))
+        cut = data.draw(st.integers(1, len(raw) - 1))
+        if connection is not None and self._room(connection):
+            self._do("send", connection, raw[:cut])
+            self._rest[connection] = raw[cut:]
+
+    @rule(drawn=st.integers(0, 11))
+    def the_rest(self, drawn: int) -> None:
+        """The rest of half a frame."""
+        if self._rest:
+            connection = sorted(self._rest)[drawn % len(self._rest)]
+            self._do("send", connection, self._rest.pop(connection))
+
+    @rule(data=st.data())
+    def message(self, data: st.DataObject) -> None:
+        """Level 3, one or several in one piece."""
+        connection = self._pick(data)
+        frames = strategies.message_level(is_base=self.session.is_base)
+        pieces = self._draw_pieces(data, frames | frames | strategies.merged(frames))
+        self._send(connection, pieces)
+
+    def teardown(self) -> None:
+        """Quiet, and everything as before."""
+        self._guarded(self._world.settle)
+
+
+class _Wire(_Machine):
+    """Bytes and buffers; no upstream."""
+
+    @rule(data=st.data())
+    def spoiled_buffer(self, data: st.DataObject) -> None:
+        """Level 2."""
+        connection = self._pick(data)
+        level = strategies.buffer_level(is_base=self.session.is_base)
+        self._send(connection, self._draw_pieces(data, level))
+
+    @precondition(lambda self: not self.session.is_base)
+    @rule(data=st.data())
+    def spoiled_framing(self, data: st.DataObject) -> None:
+        """Level 1; mostly the connection's last words."""
+        connection = self._pick(data)
+        self._send(connection, self._draw_pieces(data, strategies.byte_level()))
+
+    @precondition(lambda self: not self.session.is_base)
+    @rule(data=st.data())
+    def half_close(self, data: st.DataObject) -> None:
+        """Our half ends; the answers still come."""
+        connection = self._pick(data, whole=False)
+        if connection is not None:
+            self._do("eof", connection)
+
+
+class _Calls(_Machine):
+    """Calls that reach the upstream."""
+
+    def _url(self, path: str, *, troubled: bool = False, size: int | None = None) -> str:
+        upstream = self._world.upstream
+        assert upstream is not None
+        self._next_token += 1
+        tail = "" if size is None else f"/{size}"
+        token = f"{self._world.salt}t{self._next_token}"
+        return f"http://127.0.0.1:{upstream.ports[troubled]}/{path}/{token}{tail}"
+
+    def _draw_id(self, data: st.DataObject) -> Callable[[int], int]:
+        """Of a call that is open on a connection, mostly."""
+        other = data.draw(strategies.ids())
+        drawn = data.draw(st.integers(0, 11))
+
+        def choose(connection: int) -> int:
+            model = self._world.connections[connection].model
+            open_ids = sorted({call.request.request_id for call in model.owed})
+            return open_ids[drawn % len(open_ids)] if open_ids and drawn else other
+
+        return choose
+
+    def _draw_new_id(self, data: st.DataObject) -> int:
+        """Mostly of no other call, else nobody could tell whose answer is whose."""
+        drawn = data.draw(st.integers(0, 5))
+        other = data.draw(strategies.ids(with_zero=False))
+        return other if drawn == 0 else 2**60 * drawn + self._next_token
+
+    def _call(self, data: st.DataObject, url: str, **how: Any) -> int | None:
+        connection = self._pick(data)
+        request_id = self._draw_new_id(data)
+        if not self.session.is_base:
+            how["native"] = data.draw(st.booleans())
+        if connection is None or not self._room(connection):
+            return None
+        self._say(connection, strategies.http_request(request_id, url, **how))
+        return connection
+
+    @rule(data=st.data())
+    def fine(self, data: st.DataObject) -> None:
+        """The upstream answers at once."""
+        self._call(data, self._url("ok"), deadline_at_ms=data.draw(st.sampled_from((0, 0, 2**63))))
+
+    @rule(data=st.data())
+    def hangs(self, data: st.DataObject) -> None:
+        """The upstream never answers; some have a limit of their own."""
+        can_cancel = not self.session.is_base
+        limits = (0, 0, 0, 30) if can_cancel else (30, 200)
+        timeout_ms = data.draw(st.sampled_from(limits))
+        # Timeouts open circuits, so they are for the origin that may have trouble.
+        url = self._url("hang", troubled=timeout_ms > 0)
+        if self._call(data, url, timeout_ms=timeout_ms) is not None and not timeout_ms:
+            self._do("arrived", 0, url.rsplit("/", 1)[1].encode())
+
+    @rule(data=st.data(), deadline=st.sampled_from(strategies.DEADLINES_MS))
+    def with_deadline(self, data: st.DataObject, deadline: int) -> None:
+        """A deadline at an extreme."""
+        self._call(data, self._url("ok"), deadline_at_ms=deadline)
+
+    @rule(data=st.data(), path=st.sampled_from(("reset", "reset", "503")), often=st.integers(0, 5))
+    def troubled(self, data: st.DataObject, path: str, often: int) -> None:
+        """An origin that fails: circuits may open there, and only there."""
+        if not often:
+            self._call(data, self._url(path, troubled=True))
+
+    @precondition(lambda self: not self.session.is_base)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        """Of a call that is open, mostly."""
+        connection = self._pick(data)
+        choose = self._draw_id(data)
+        if connection is not None:
+            self._say(connection, Cancel(choose(connection)))
+
+    @precondition(lambda self: not self.session.is_base)
+    @rule(data=st.data())
+    def health(self, data: st.DataObject) -> None:
+        """How many calls are in flight?"""
+        connection = self._pick(data)
+        if connection is not None:
+            self._say(connection, HealthCheck())
+
+
+class _Streams(_Calls):
+    """Streamed answers and bodies, under credit."""
+
+    @rule(data=st.data(), size=st.sampled_from(_SIZES))
+    def stream(self, data: st.DataObject, size: int) -> None:
+        """A streamed answer, shorter and longer than its window."""
+        self._call(data, self._url("stream", size=size), stream=True)
+
+    @rule(data=st.data(), path=st.sampled_from(("ok", "hang")))
+    def stream_other(self, data: st.DataObject, path: str) -> None:
+        """A stream of little, or of nothing at all."""
+        self._call(data, self._url(path), stream=True)
+
+    @rule(data=st.data(), more=st.sampled_from((1, 1_000, 65_536, 200_000)))
+    def credit(self, data: st.DataObject, more: int) -> None:
+        """More of a stream, and of the connection."""
+        connection = self._pick(data)
+        choose = self._draw_id(data)
+        if connection is not None:
+            request_id = choose(connection) or 1
+            self._say(connection, CreditUpdate(more, 0, request_id, connection_bytes=more))
+
+    @rule(data=st.data())
+    def stream_that_waits(self, data: st.DataObject) -> None:
+        """Longer than its window; what it is granted then is enough for the rest."""
+        url = self._url("stream", size=200_000)
+        request_id = self._draw_new_id(data)
+        connection = self._pick(data)
+        if connection is None or not self._room(connection):
+            return
+        self._say(connection, strategies.http_request(request_id, url, stream=True))
+        self._do("pause")
+        self._say(connection, CreditUpdate(200_000, 0, request_id, connection_bytes=200_000))
+        self._do("wait", connection)
+
+    @rule(data=st.data())
+    def upload(self, data: st.DataObject) -> None:
+        """A body in pieces: in order, or not; whole, or broken off."""
+        connection = self._pick(data)
+        url = self._url("sum")
+        request_id = self._draw_new_id(data)
+        sizes = data.draw(st.lists(st.sampled_from((0, 1, 1_000, 20_000)), min_size=1, max_size=3))
+        wrong = data.draw(st.sampled_from((0, 0, 0, 1)))
+        is_whole = data.draw(st.sampled_from((True, True, False)))
+        if data.draw(st.integers(0, 15)) == 0:
+            sizes = [2**20 + 1]  # more than can have been granted: the connection has to end
+        if connection is None or not self._room(connection):
+            return
+        request = strategies.http_request(request_id, url, body_follows=True)
+        self._say(connection, request)
+        for number, size in enumerate(sizes):
+            is_last = is_whole and number == len(sizes) - 1
+            chunk = RequestChunk(request_id, number + wrong, b"u" * size, is_last)
+            self._say(connection, chunk)
+
+    @rule(data=st.data())
+    def hostile_credit(self, data: st.DataObject) -> None:
+        """Negative, overflowing, of ids that are not there."""
+        connection = self._pick(data)
+        choose = self._draw_id(data)
+        update = data.draw(strategies.credits_of(st.just(1)))
+        if connection is not None:
+            request_id = choose(connection) if update.request_id else 0
+            self._say(connection, msgspec.structs.replace(update, request_id=request_id))
+
+
+class _All(_Streams, _Wire):
+    """Everything at once."""
+
+
+PROFILES: Final[dict[str, type[_Machine]]] = {
+    "wire": _Wire,
+    "http": _Calls,
+    "stream": _Streams,
+    "all": _All,
+}
+
+
+def machine(profile: str, session: Session) -> type[RuleBasedStateMachine]:
+    """The machine of `profile` for one run."""
+    base = PROFILES[profile]
+    return type(f"{profile.title()}Machine", (base,), {"session": session})
