@@ -79,6 +79,8 @@ ROOMS = (
         ),
         "requests as messages, and streamed answers but for the waiting",
     ),
+    Room(26, ("vastar_client.sql",), "calls to databases as messages, rows, their errors"),
+    Room(27, ("vastar_client.databases",), "what calls a database, on whichever client"),
     Room(
         30,
         (
@@ -92,6 +94,7 @@ ROOMS = (
         40,
         (
             "vastar_client.blocking",
+            "vastar_client.blocking_databases",
             "vastar_client.blocking_events",
             "vastar_client.blocking_streaming",
             "vastar_client._loop_thread",
@@ -151,6 +154,7 @@ ROOMS = (
     Room(30, ("vastar_runtime.call_tasks",), "the tasks that calls run in"),
     Room(35, ("vastar_runtime.session_streams",), "all streams of a connection"),
     Room(40, ("vastar_runtime.session",), "a connection is a nursery"),
+    Room(44, ("vastar_runtime.further_connectors",), "databases and plug-ins, put together"),
     Room(44, ("vastar_runtime.policy_book",), "the policies of a configuration, for every call"),
     Room(45, ("vastar_runtime.assembly",), "all of it from a configuration; listens nowhere"),
     Room(46, ("vastar_runtime.receiving",), "from a socket to a caller that is served"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vastar_client.blocking_events import EventSource
     from vastar_client.blocking_streaming import Stream, StreamResponse
     from vastar_client.config import RuntimeConfig
+    from vastar_client.databases import AsyncDatabase, AsyncRowStream, Database, RowStream
     from vastar_client.errors import (
         CallTimeout,
         ConnectionClosed,
@@ -43,6 +44,18 @@ if TYPE_CHECKING:
     )
     from vastar_client.response import HTTPResponse
     from vastar_client.retry import retry_with_backoff, retry_with_backoff_async
+    from vastar_client.sql import (
+        DatabaseError,
+        DataError,
+        IntegrityError,
+        InternalError,
+        Json,
+        NotSupportedError,
+        OperationalError,
+        ProgrammingError,
+        QueryTimeout,
+        Rows,
+    )
     from vastar_client.sse_parser import SSEParser
     from vastar_client.streaming import AsyncStream, AsyncStreamResponse
     from vastar_client.wire.enums import Disposition, ErrorClass
@@ -57,7 +70,9 @@ __all__ = [
     "PATCH",
     "POST",
     "PUT",
+    "AsyncDatabase",
     "AsyncEventSource",
+    "AsyncRowStream",
     "AsyncRuntimeClient",
     "AsyncStream",
     "AsyncStreamResponse",
@@ -65,6 +80,9 @@ __all__ = [
     "ConnectionClosed",
     "ConnectorAnswer",
     "ConnectorException",
+    "DataError",
+    "Database",
+    "DatabaseError",
     "Disposition",
     "ErrorClass",
     "EventSource",
@@ -74,7 +92,16 @@ __all__ = [
     "HTTPStatusError",
     "Headers",
     "HealthResponse",
+    "IntegrityError",
+    "InternalError",
+    "Json",
+    "NotSupportedError",
+    "OperationalError",
+    "ProgrammingError",
+    "QueryTimeout",
     "Reconnect",
+    "RowStream",
+    "Rows",
     "RuntimeClient",
     "RuntimeConfig",
     "RuntimeUnavailable",
@@ -100,6 +127,7 @@ _MODULE_OF = {
         "blocking_events": "EventSource",
         "blocking_streaming": "Stream StreamResponse",
         "config": "RuntimeConfig",
+        "databases": "AsyncDatabase AsyncRowStream Database RowStream",
         "errors": "CallTimeout ConnectionClosed ConnectorException HTTPStatusError "
         "RuntimeUnavailable VastarError WrongThreadError",
         "event_source": "AsyncEventSource",
@@ -107,6 +135,8 @@ _MODULE_OF = {
         "request": "DELETE GET HEAD OPTIONS PATCH POST PUT HTTPRequest",
         "response": "HTTPResponse",
         "retry": "retry_with_backoff retry_with_backoff_async",
+        "sql": "DataError DatabaseError IntegrityError InternalError Json NotSupportedError "
+        "OperationalError ProgrammingError QueryTimeout Rows",
         "sse_parser": "SSEParser",
         "streaming": "AsyncStream AsyncStreamResponse",
         "wire.enums": "Disposition ErrorClass",

@@ -20,7 +20,8 @@ from vastar_client._link import Dial, Link
 from vastar_client._reconnecting import Reconnect, event_plan, event_request
 from vastar_client._streams import LiveStream
 from vastar_client.config import RuntimeConfig, check_config
-from vastar_client.errors import VastarError
+from vastar_client.databases import AsyncSqlCalls
+from vastar_client.errors import ConnectorException, VastarError
 from vastar_client.event_source import AsyncEventSource
 from vastar_client.request import (
     HTTPRequest,
@@ -30,6 +31,7 @@ from vastar_client.request import (
     timeout_ms_of,
 )
 from vastar_client.response import HTTPResponse
+from vastar_client.sql import Asked, Rows, database_error, results_of
 from vastar_client.streaming import AsyncStream, AsyncStreamResponse
 from vastar_client.wire import (
     Disposition,
@@ -90,7 +92,7 @@ def connector_answer(answer: ExecuteResponse) -> ConnectorAnswer:
     )
 
 
-class AsyncRuntimeClient:
+class AsyncRuntimeClient(AsyncSqlCalls):
     """Calls through the runtime, any number at once on one connection.
 
     Use it as `async with AsyncRuntimeClient() as client:`; entering connects.
@@ -249,7 +251,22 @@ class AsyncRuntimeClient:
         Raises:
             ConnectorException: there is no answer.
         """
-        outgoing = self._calls.http(request, stream=True)
+        return await self._open(self._calls.http(request, stream=True))
+
+    async def open_rows(self, call: Asked) -> LiveStream:
+        """For streams of rows: one whose head has come. Raises ConnectorException."""
+        return (await self._open(call.outgoing(self._calls, call.own_timeout_ms())))[0]
+
+    async def database_call(self, call: Asked) -> list[Rows]:
+        """For calls to databases. Raises DatabaseError."""
+        try:
+            return results_of(
+                await self._exchange(call.outgoing(self._calls, call.own_timeout_ms()))
+            )
+        except ConnectorException as error:
+            raise database_error(error) from None
+
+    async def _open(self, outgoing: Outgoing) -> tuple[LiveStream, StreamStart]:
         live = await self._link.open_stream(
             outgoing.message,
             outgoing.timeout_s,

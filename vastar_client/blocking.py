@@ -4,9 +4,8 @@ Shape: a thin front of `AsyncRuntimeClient`, which runs in the one background th
 process (`_loop_thread`). All clients share the thread, each has a connection of its own, and all
 threads of a program may share one client: their calls run side by side on its connection.
 
-A unary call takes the short way: its message is made in the calling thread, and so is what becomes
-of its answer; between them the loop thread writes and reads, without a task for it
-(`_thread_calls`). Everything else, and a body that is sent in pieces, runs as a task there.
+A unary call takes the short way: the calling thread makes its message and reads its answer, and
+between them no task runs for it (`_thread_calls`). Everything else runs as a task in the loop.
 
 Opening is lazy and repeats: a call on a client that was never connected, was closed, or came
 through a fork opens a connection first. Only then is Trio imported, which takes longer than all the
@@ -32,6 +31,7 @@ from vastar_client._link import Dial
 from vastar_client._payload import http_response
 from vastar_client._reconnecting import Reconnect, event_plan, event_request
 from vastar_client.async_client import AsyncRuntimeClient, ConnectorAnswer, connector_answer
+from vastar_client.blocking_databases import BlockingSqlCalls
 from vastar_client.blocking_events import EventSource
 from vastar_client.blocking_streaming import Stream, StreamResponse
 from vastar_client.config import RuntimeConfig, check_config, check_timeout_ms
@@ -171,7 +171,7 @@ class _Connected:
             self._serving.wait()
 
 
-class RuntimeClient:
+class RuntimeClient(BlockingSqlCalls):
     """Blocking calls through the runtime. Thread-safe: threads may share one client.
 
     Use it as a context manager, or call `close()`. It connects on first use, and again after a

@@ -19,7 +19,6 @@ from vastar_runtime.calls import Caller
 from vastar_runtime.config import ConfigError, Problem, RuntimeConfig, compare, taken_up
 from vastar_runtime.connectors.control import ControlConnector, account
 from vastar_runtime.connectors.http import HttpConnector, HttpSettings
-from vastar_runtime.connectors.unimplemented import DATABASE_NAMES, NotImplementedConnector
 from vastar_runtime.credentials import (
     CredentialBook,
     CredentialedUpstreams,
@@ -27,6 +26,7 @@ from vastar_runtime.credentials import (
     unusable_secrets,
 )
 from vastar_runtime.dispatch import Dispatcher
+from vastar_runtime.further_connectors import FurtherConnectors
 from vastar_runtime.identity import Doors, Identity, caller_context
 from vastar_runtime.logs import get_logger
 from vastar_runtime.metrics import Meters, Scraper
@@ -111,7 +111,8 @@ class Runtime:
         guard, self._transport = EgressGuard.before(
             transport_settings(config), network, machines, gates
         )
-        self._meters = Meters(("http", "vastar", *DATABASE_NAMES))
+        self._further = FurtherConnectors(config, os.environ)
+        self._meters = Meters(("http", "vastar", *self._further.names))
         self._around = Surroundings(
             machines=machines,
             gates=gates,
@@ -130,7 +131,7 @@ class Runtime:
         connectors: dict[str, Connector] = {
             "http": self._http,
             "vastar": ControlConnector(self.state, self, team),
-            **dict.fromkeys(DATABASE_NAMES, NotImplementedConnector()),
+            **self._further.connect(self._around),
         }
         self._dispatcher = Dispatcher(
             pipeline=Pipeline(connectors),
@@ -208,9 +209,9 @@ class Runtime:
         """
         refuse_unusable(new, os.environ)
         running, changes = taken_up(self.config, new), compare(self.config, new)
-        now_s = trio.current_time()
-        book = PolicyBook(new)
+        now_s, book = trio.current_time(), PolicyBook(new)
         credentials = CredentialBook(new, os.environ, self._tokens, self._upstreams.book)
+        sources = self._further.prepare(new)
         self._reopen_audit(new)
         machines = self._around.machines
         machines.reconfigure(book, now_s)
@@ -223,6 +224,7 @@ class Runtime:
         )
         self._http.configure(_http_settings(new))
         self._upstreams.book = credentials
+        self._further.configure(sources)
         self._dispatcher.default_timeout_s = new.http.default_timeout_s
         self._dispatcher.stream_timeout_s = new.http.stream_timeout_s
         if self.config.log != new.log:
@@ -251,6 +253,7 @@ class Runtime:
                 nursery.start_soon(self._around.machines.run)
                 nursery.start_soon(self._tokens.run)
                 nursery.start_soon(self._identity.run)
+                nursery.start_soon(self._further.run)
                 if self._sharing is not None:
                     nursery.start_soon(self._sharing.run, self._around.wake)
                 await self._transport.run()

@@ -112,6 +112,7 @@ def test_the_table_of_policies_that_refuse_is_whole():
         "in_flight": FailureKind.OVERLOADED,
         "drain": FailureKind.DRAINING,
         "identity": FailureKind.INVALID_REQUEST,
+        "plugin": FailureKind.OVERLOADED,
     }
     classes = {policy: ERROR_CLASSES[kind].name for policy, kind in kinds.items()}
     assert told == {**classes, "retry_quota": "as the failure"}

@@ -199,19 +199,11 @@ async def test_no_payload_at_all(autojump_clock):
         assert said.startswith("Invalid HTTP params: ")
 
 
-@pytest.mark.parametrize("name", ["db", "postgres", "mysql"])
-async def test_databases_answer_as_published(name, autojump_clock):
-    async with running() as runtime:
-        answer = await runtime.http({}, connector_name=name)
-        assert answer.error_class is ErrorClass.PERMANENT
-        assert answer.error_message == "DB execution not yet implemented"
-        assert answer.disposition is Disposition.NOT_SENT
-
-
 async def test_an_unknown_connector_is_named(autojump_clock):
     async with running() as runtime:
         said = await refused(runtime, {}, connector_name="Http")
-        assert said == "Unknown connector: Http; known are db, http, mysql, postgres, vastar"
+        known = "db, http, mysql, postgres, sql, sqlite, vastar"
+        assert said == f"Unknown connector: Http; known are {known}"
         assert len(await refused(runtime, {}, connector_name="x" * 10_000)) < 300
 
 

@@ -9,10 +9,16 @@ from vastar_runtime.config._addresses import (
 )
 from vastar_runtime.config._changes import Changes, compare, taken_up
 from vastar_runtime.config._credentials import CredentialConfig, OAuth2Config, texts_of
+from vastar_runtime.config._databases import (
+    DatabaseAddress,
+    DatabaseConfig,
+    PluginsConfig,
+    database_address,
+)
 from vastar_runtime.config._file import Setting
 from vastar_runtime.config._identity import IDENTITY_KEYS, AuditConfig, TcpConfig
 from vastar_runtime.config._load import LoadedConfig, load_config
-from vastar_runtime.config._merge import all_credentials, merge, written_for
+from vastar_runtime.config._merge import all_credentials, all_databases, merge, written_for
 from vastar_runtime.config._model import (
     HttpConfig,
     LogConfig,
@@ -56,6 +62,8 @@ __all__ = [
     "Changes",
     "ConfigError",
     "CredentialConfig",
+    "DatabaseAddress",
+    "DatabaseConfig",
     "EgressConfig",
     "HeaderLearningConfig",
     "HttpConfig",
@@ -64,6 +72,7 @@ __all__ = [
     "MetricsConfig",
     "OAuth2Config",
     "Part",
+    "PluginsConfig",
     "PoliciesConfig",
     "PolicyTables",
     "PoolConfig",
@@ -84,8 +93,10 @@ __all__ = [
     "TokenLimitConfig",
     "UnixAddress",
     "all_credentials",
+    "all_databases",
     "canonical_origin",
     "compare",
+    "database_address",
     "dotted",
     "load_config",
     "merge",

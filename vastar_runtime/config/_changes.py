@@ -10,7 +10,7 @@ import attrs
 import msgspec
 
 from vastar_runtime.config._check_identity import exposure
-from vastar_runtime.config._merge import all_credentials, all_written
+from vastar_runtime.config._merge import all_credentials, all_databases, all_written
 from vastar_runtime.config._model import RuntimeConfig
 from vastar_runtime.config._policies import DEFAULTS, ORIGINS, TENANTS, TenantConfig
 from vastar_runtime.config._problems import ConfigError, Problem
@@ -103,6 +103,8 @@ def _values(config: RuntimeConfig) -> Iterator[tuple[_Path, object]]:
         yield from (leaf for leaf in _leaves(credential, path) if leaf[1] is not None)
         if credential.headers:
             yield (*path, "headers"), credential.headers
+    for path, database in all_databases(config):
+        yield from (leaf for leaf in _leaves(database, path) if leaf[1] is not None)
     nothing = dict(_leaves(TenantConfig(), ()))
     for name, tenant in config.tenants.items():
         for path, value in _leaves(tenant, ()):

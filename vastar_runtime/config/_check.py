@@ -12,7 +12,8 @@ from vastar_runtime.config._check_egress import check_egress
 from vastar_runtime.config._check_identity import check_identity
 from vastar_runtime.config._check_policies import check_policies
 from vastar_runtime.config._credentials import faults_of
-from vastar_runtime.config._merge import all_credentials
+from vastar_runtime.config._databases import faults_of_database
+from vastar_runtime.config._merge import all_credentials, all_databases
 from vastar_runtime.config._model import RuntimeConfig
 from vastar_runtime.config._problems import Problem
 
@@ -40,6 +41,7 @@ def check_whole(config: RuntimeConfig, sources: Mapping[str, str]) -> Iterator[P
         *check_policies(config),
         *check_egress(config),
         *_check_credentials(config),
+        *_check_databases(config),
     ):
         yield Problem(sources.get(key, "configuration"), key, wrong, right)
 
@@ -125,6 +127,11 @@ def _check_proxies(config: RuntimeConfig) -> Iterator[tuple[str, str, str]]:
 def _check_credentials(config: RuntimeConfig) -> Iterator[tuple[str, str, str]]:
     for path, credential in all_credentials(config):
         yield from faults_of(path, credential)
+
+
+def _check_databases(config: RuntimeConfig) -> Iterator[tuple[str, str, str]]:
+    for path, database in all_databases(config):
+        yield from faults_of_database(path, database)
 
 
 def _is_proxy_url(url: str) -> bool:

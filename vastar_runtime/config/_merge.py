@@ -10,6 +10,7 @@ import attrs
 import msgspec
 
 from vastar_runtime.config._credentials import CREDENTIALS, CredentialConfig
+from vastar_runtime.config._databases import DATABASES, DatabaseConfig
 from vastar_runtime.config._model import RuntimeConfig
 from vastar_runtime.config._policies import (
     DEFAULTS,
@@ -23,6 +24,7 @@ from vastar_runtime.config._policies import (
 __all__ = [
     "Written",
     "all_credentials",
+    "all_databases",
     "all_written",
     "credential_for",
     "merge",
@@ -82,6 +84,13 @@ def all_credentials(
         for workspace, credentials in tenant.workspace_credentials.items():
             for origin, credential in credentials.items():
                 yield (TENANTS, name, WORKSPACES, workspace, CREDENTIALS, origin), credential
+
+
+def all_databases(config: RuntimeConfig) -> Iterator[tuple[tuple[str, ...], DatabaseConfig]]:
+    """Every data source, with the path of its table in a file."""
+    for name, tenant in config.tenants.items():
+        for source, database in tenant.databases.items():
+            yield (TENANTS, name, DATABASES, source), database
 
 
 def credential_for(

@@ -20,6 +20,7 @@ from vastar_runtime.config._addresses import (
     UnixAddress,
     parse_tcp_address,
 )
+from vastar_runtime.config._databases import PluginsConfig
 from vastar_runtime.config._identity import AuditConfig, TcpConfig
 from vastar_runtime.config._policies import PoliciesConfig, PolicyTables, TenantConfig
 
@@ -265,6 +266,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: MetricsConfig = MetricsConfig()
     tcp: TcpConfig = TcpConfig()
     audit: AuditConfig = AuditConfig()
+    plugins: PluginsConfig = PluginsConfig()
     defaults: PoliciesConfig = PoliciesConfig()
     tenants: Annotated[
         dict[str, TenantConfig], Meta(description="policies of a tenant, and of its workspaces")

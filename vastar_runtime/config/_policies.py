@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from vastar_runtime.config._credentials import Credentials
+from vastar_runtime.config._databases import Databases
 from vastar_runtime.config._identity import UserIds
 
 __all__ = [
@@ -372,6 +373,7 @@ class TenantConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workspaces: dict[str, PolicyTables] = {}
     credentials: Credentials = {}
     workspace_credentials: dict[str, Credentials] = {}
+    databases: Databases = {}
     allow_uids: Annotated[
         UserIds, Meta(description="users who may use the tenant over the Unix socket")
     ] = ()

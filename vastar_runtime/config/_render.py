@@ -15,6 +15,7 @@ from vastar_runtime.config._load import LoadedConfig
 from vastar_runtime.config._merge import (
     Written,
     all_credentials,
+    all_databases,
     all_written,
     credential_for,
     merge,
@@ -27,6 +28,7 @@ from vastar_runtime.config._schema import (
     Leaf,
     Table,
     credential_table,
+    database_table,
     policy_leaves,
     schema,
     tenants_own,
@@ -56,6 +58,7 @@ def render(loaded: LoadedConfig, *, explain: bool = False) -> str:
             *_tenants(loaded, explain=explain),
             *_places(loaded, explain=explain),
             *_credentials(loaded, explain=explain),
+            *_databases(loaded, explain=explain),
         ]
     )
 
@@ -170,6 +173,12 @@ def _credentials(loaded: LoadedConfig, *, explain: bool) -> _Lines:
     """Each credential: what its texts refer to, never what is found there."""
     for path, credential in all_credentials(loaded.config):
         yield from _credential(path, credential, loaded.sources, explain=explain)
+
+
+def _databases(loaded: LoadedConfig, *, explain: bool) -> _Lines:
+    """Each data source; its password is a reference."""
+    for path, database in all_databases(loaded.config):
+        yield from _struct(database, database_table(), loaded.sources, path, explain=explain)
 
 
 def _credential(

@@ -15,6 +15,7 @@ import msgspec
 import msgspec.inspect as mi
 
 from vastar_runtime.config._credentials import CREDENTIALS, CredentialConfig
+from vastar_runtime.config._databases import DATABASES, DatabaseConfig
 from vastar_runtime.config._expect import fields_of, outline, plain
 from vastar_runtime.config._model import RuntimeConfig
 from vastar_runtime.config._names import any_name, canonical_origin
@@ -35,6 +36,7 @@ __all__ = [
     "Node",
     "Table",
     "credential_table",
+    "database_table",
     "leaf_at",
     "policy_leaves",
     "schema",
@@ -102,6 +104,7 @@ def schema() -> Table:
                     **tenants_own().nodes,
                     **tenant.nodes,
                     CREDENTIALS: credentials,
+                    DATABASES: Names(any_name, database_table()),
                     WORKSPACES: Names(
                         any_name,
                         Table({**workspace.nodes, CREDENTIALS: credentials}, workspace.elsewhere),
@@ -146,10 +149,16 @@ def credential_table() -> Table:
 
 
 @cache
+def database_table() -> Table:
+    """The keys of a data source."""
+    return _table(mi.type_info(DatabaseConfig))
+
+
+@cache
 def tenants_own() -> Table:
-    """What is written of a tenant beside policies, workspaces and credentials."""
+    """What is written of a tenant beside policies, workspaces, credentials and databases."""
     nodes = _table(mi.type_info(TenantConfig)).nodes
-    others = {"policies", WORKSPACES, CREDENTIALS, "workspace_credentials"}
+    others = {"policies", WORKSPACES, CREDENTIALS, "workspace_credentials", DATABASES}
     return Table({name: nodes[name] for name in nodes if name not in others})
 
 

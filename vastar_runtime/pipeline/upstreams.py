@@ -28,7 +28,7 @@ from vastar_runtime.policy.verdicts import Refused
 from vastar_runtime.transport.messages import UpstreamRequest
 from vastar_runtime.transport.response import UpstreamResponse
 
-__all__ = ["Lease", "Upstreams"]
+__all__ = ["Lease", "Upstreams", "refusal_of"]
 
 _KINDS: Final = {
     POLICY: FailureKind.INVALID_REQUEST,
@@ -174,7 +174,7 @@ class Lease:
 
     def _refusal(self, refused: Refused) -> Failure:
         self._around.meters.refused(refused.policy, refused.scope.value)
-        return _refusal(self._call, refused)
+        return refusal_of(self._call, refused)
 
     def _hop(self, request: UpstreamRequest, key: Key, policies: CallPolicies, now_s: float) -> Hop:
         machines = self._around.machines
@@ -202,7 +202,7 @@ def _tell_when(hop: Hop, at_s: float, result: AttemptResult) -> None:
         hop.call.come_back_after(when_s)
 
 
-def _refusal(call: Call, refused: Refused) -> Failure:
+def refusal_of(call: Call, refused: Refused) -> Failure:
     """Who refused, why, and for how long."""
     call.refused(refused)
     whose = "runtime's" if refused.scope.value == "runtime" else f"{refused.scope.value}'s"

@@ -1,0 +1,233 @@
+"""From a payload to what is to be done, and from results to a payload; nothing here waits.
+
+`Job` is what a session runs: an operation with statements whose parameters are Python values. The
+payload is native (`wire.rows`) or JSON, which published SDKs can send; the answer is in the same
+unless the caller asks otherwise.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from vastar_client.wire import PayloadFormat, RemoteProtocolError, ResponseFormat
+from vastar_client.wire.codec import one_buffer
+from vastar_client.wire.rows import (
+    SqlRequest,
+    SqlStatement,
+    decode_request,
+    encode_answer,
+    framed,
+    json_rows,
+    to_block,
+)
+from vastar_client.wire.values import SqlValueError, from_json
+from vastar_runtime.calls import Call
+from vastar_runtime.connectors.sql.errors import Blame, SqlError
+
+__all__ = [
+    "OPERATIONS",
+    "Job",
+    "Params",
+    "Result",
+    "StreamWriter",
+    "answer_of",
+    "job_of",
+    "wants_json",
+]
+
+OPERATIONS: Final = ("query", "execute", "execute_many", "transaction")
+_ISOLATIONS: Final = ("read committed", "repeatable read", "serializable")
+_JSON_STREAM: Final = "application/x-ndjson"
+_NATIVE_STREAM: Final = "application/x-vastar-rows"
+
+Params: TypeAlias = list[Any] | dict[str, Any] | None
+
+
+class Job(NamedTuple):
+    """What is to be done.
+
+    Attributes:
+        operation: one of `OPERATIONS`.
+        statements: one, but for a transaction.
+        params_list: of `execute_many`.
+        isolation: of the transaction; None is the server's own.
+        max_rows: of each result; 0 is the source's bound.
+    """
+
+    operation: str
+    statements: Sequence[SqlStatement]
+    params_list: Sequence[Params] = ()
+    isolation: str | None = None
+    max_rows: int = 0
+    source: str = ""
+    timeout_ms: int = 0
+
+
+class Result(NamedTuple):
+    """What a statement gave.
+
+    Attributes:
+        names: of the columns; none where it gives no rows.
+        types: as the database calls them; None where it does not.
+        row_count: rows changed or read, -1 where nobody knows.
+        last_id: of the row inserted last, where the database tells.
+    """
+
+    names: Sequence[str] = ()
+    rows: Sequence[Sequence[Any]] = ()
+    row_count: int = -1
+    last_id: int | None = None
+    types: Sequence[str] | None = None
+
+
+def job_of(call: Call) -> Job:
+    """The job that `call` asks for.
+
+    Raises:
+        SqlError: it cannot be read, or asks for what there is not.
+    """
+    request = call.request
+    operation = request.operation
+    if operation not in OPERATIONS:
+        known = ", ".join(OPERATIONS)
+        raise _wrong(f"Unknown operation of a database: {operation[:100]}; known are {known}")
+    data = b"" if request.payload is None else one_buffer(request.payload)
+    try:
+        if request.payload_format is PayloadFormat.NATIVE:
+            asked = decode_request(data)
+        else:
+            asked = _from_json(data)
+    except (RemoteProtocolError, msgspec.MsgspecError, SqlValueError, RecursionError) as error:
+        raise _wrong(f"Invalid database request: {error}") from None
+    statements = asked.statements or []
+    if operation != "transaction":
+        if asked.statements is not None:
+            raise _wrong(f"operation {operation} takes one sql: statements are of transaction")
+        statements = [SqlStatement(asked.sql, asked.params)]
+    if not statements or not all(statement.sql.strip() for statement in statements):
+        raise _wrong(
+            "Missing required field: statements"
+            if operation == "transaction"
+            else "Missing required field: sql"
+        )
+    if (operation == "execute_many") != (asked.params_list is not None):
+        raise _wrong("operation execute_many, and no other, takes params_list")
+    isolation = asked.isolation
+    if isolation is not None and (operation != "transaction" or isolation not in _ISOLATIONS):
+        raise _wrong("isolation is of transaction, and one of " + ", ".join(_ISOLATIONS))
+    if asked.timeout_ms < 0 or asked.max_rows < 0:
+        raise _wrong("timeout_ms and max_rows are not negative")
+    return Job(
+        operation,
+        statements,
+        asked.params_list or (),
+        isolation,
+        asked.max_rows,
+        asked.source,
+        asked.timeout_ms,
+    )
+
+
+def _wrong(words: str) -> SqlError:
+    return SqlError(Blame.CALLER, words)
+
+
+_JSON_REQUESTS: Final = msgspec.json.Decoder(SqlRequest)
+
+
+def _from_json(data: bytes | bytearray | memoryview) -> SqlRequest:
+    asked = _JSON_REQUESTS.decode(data)
+    return msgspec.structs.replace(
+        asked,
+        params=_params(asked.params),
+        params_list=None
+        if asked.params_list is None
+        else [_params(each) or [] for each in asked.params_list],
+        statements=None
+        if asked.statements is None
+        else [SqlStatement(each.sql, _params(each.params)) for each in asked.statements],
+    )
+
+
+def _params(params: Params) -> Params:
+    if isinstance(params, dict):
+        return {name: from_json(value) for name, value in params.items()}
+    return None if params is None else [from_json(value) for value in params]
+
+
+def wants_json(call: Call) -> bool:
+    """Whether the answer is to be JSON."""
+    wanted = call.request.response_format
+    if wanted is ResponseFormat.AS_REQUEST:
+        return call.request.payload_format is PayloadFormat.JSON
+    return wanted is ResponseFormat.JSON
+
+
+def answer_of(job: Job, results: Sequence[Result], *, as_json: bool) -> bytes:
+    """The payload of an answer.
+
+    Raises:
+        SqlError: a value cannot be said.
+    """
+    try:
+        if not as_json:
+            return encode_answer(
+                [
+                    to_block(each.names, each.rows, each.row_count, each.last_id, each.types)
+                    for each in results
+                ]
+            )
+        said = [_json_result(each) for each in results]
+        if job.operation == "transaction":
+            return msgspec.json.encode({"success": True, "results": said})
+        return msgspec.json.encode({"success": True, **said[0]})
+    except (SqlValueError, UnicodeEncodeError) as error:
+        raise SqlError(Blame.DATA, f"a value of the result cannot be sent: {error}") from None
+
+
+def _json_result(result: Result) -> dict[str, Any]:
+    types, rows = json_rows(result.names, result.rows)
+    columns = [
+        {"name": name, "type": kind}
+        for name, kind in zip(result.names, result.types or types, strict=True)
+    ]
+    said: dict[str, Any] = {"columns": columns, "rows": rows, "row_count": result.row_count}
+    if result.last_id is not None:
+        said["last_id"] = result.last_id
+    return said
+
+
+class StreamWriter:
+    """Turns pieces of a result into bytes of a stream: blocks, or lines of JSON.
+
+    The first line of JSON is an object with the columns, every other an array, a row.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._is_first = True
+
+    @property
+    def content_type(self) -> str:
+        """For the head of the stream."""
+        return _JSON_STREAM if self._as_json else _NATIVE_STREAM
+
+    def __call__(self, piece: Result) -> bytes:
+        """The bytes of a piece. Raises SqlError for a value that cannot be said."""
+        try:
+            if not self._as_json:
+                return framed(to_block(piece.names, piece.rows, types=piece.types))
+            return b"".join(self._lines(piece))
+        except (SqlValueError, UnicodeEncodeError) as error:
+            raise SqlError(Blame.DATA, f"a value of the result cannot be sent: {error}") from None
+
+    def _lines(self, piece: Result) -> Iterator[bytes]:
+        types, rows = json_rows(piece.names, piece.rows)
+        if self._is_first:
+            self._is_first = False
+            columns = zip(piece.names, piece.types or types, strict=True)
+            head = {"columns": [{"name": name, "type": kind} for name, kind in columns]}
+            yield msgspec.json.encode(head) + b"\n"
+        for row in rows:
+            yield msgspec.json.encode(row) + b"\n"

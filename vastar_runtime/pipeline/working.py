@@ -1,0 +1,151 @@
+"""Work that is not HTTP behind the same policies: what the connectors of databases are given.
+
+The layers are those that speak of any server: admission, retry, the configured rates, the circuit.
+Connections, and the time of one attempt, are the work's own business. A piece of work says by
+itself what its end means, as only it knows; it travels down in the place of a request.
+"""
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Final, Self
+
+import trio
+
+from vastar_runtime.calls import Call
+from vastar_runtime.outcomes import Failure
+from vastar_runtime.pipeline.admitting import AdmissionLayer, leave
+from vastar_runtime.pipeline.attempt import Attempt, Ended, Holdings, Hop, Layer
+from vastar_runtime.pipeline.breaking import BreakerLayer, report_shown
+from vastar_runtime.pipeline.limiting import RateLimitLayer
+from vastar_runtime.pipeline.retrying import RetryLayer
+from vastar_runtime.pipeline.surroundings import Surroundings
+from vastar_runtime.pipeline.upstreams import refusal_of
+from vastar_runtime.policy.classify import AttemptResult, Meaning
+from vastar_runtime.policy.concurrency import Key
+from vastar_runtime.transport.messages import Origin, UpstreamRequest
+from vastar_runtime.transport.progress import Progress
+
+__all__ = ["LAYERS", "Work", "WorkLease", "Works"]
+
+LAYERS: Final = (AdmissionLayer, RetryLayer, RateLimitLayer, BreakerLayer)
+"""Outermost first."""
+
+Work = Callable[[Progress], Awaitable[tuple[Meaning, AttemptResult | None]]]
+
+_NOWHERE: Final = Origin("work", "", 0)
+
+
+class _WorkRequest(UpstreamRequest, frozen=True, kw_only=True):
+    """A piece of work in the place of a request."""
+
+    work: Work
+
+
+class _WorkLayer:
+    """Has the work done, once for each attempt."""
+
+    async def __call__(self, attempt: Attempt) -> Ended:
+        """One attempt. Raises nothing but cancellation."""
+        request = attempt.hop.request
+        assert isinstance(request, _WorkRequest)
+        attempt.begun_at_s = attempt.at_s
+        attempt.hop.call.attempts += 1
+        meaning, result = await request.work(attempt.progress)
+        return Ended(meaning, trio.current_time(), result=result)
+
+
+class Works:
+    """Has work done behind the policies of a runtime."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._around = surroundings
+        self._composed: dict[frozenset[str], Layer] = {}
+
+    def lease(self, call: Call) -> "WorkLease":
+        """A context for the work of `call`; leaving it gives back all that it holds."""
+        return WorkLease(call, self.layers, self._around)
+
+    def layers(self, idle: frozenset[str]) -> Layer:
+        """The layers but for those that have nothing to do."""
+        layer = self._composed.get(idle)
+        if layer is None:
+            layer = _WorkLayer()
+            for around in reversed(LAYERS):
+                if around.name not in idle:
+                    layer = around(layer, self._around)
+            self._composed[idle] = layer
+        return layer
+
+
+class WorkLease:
+    """One call's work. A context manager; leaving it never waits."""
+
+    __slots__ = ("_around", "_call", "_holdings", "_layers")
+
+    def __init__(
+        self, call: Call, layers: Callable[[frozenset[str]], Layer], surroundings: Surroundings
+    ) -> None:
+        self._call = call
+        self._layers = layers
+        self._around = surroundings
+        self._holdings = Holdings()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        leave(self._holdings, self._around)
+        volume, self._holdings.volume = self._holdings.volume, None
+        if volume is not None:
+            volume.settle(trio.current_time())
+
+    async def run(self, origin: str, work: Work) -> Failure | None:
+        """Have `work` done, as often as the policies say.
+
+        Args:
+            origin: the server, as policies and logs name it.
+            work: one attempt; what it gives its caller is its own business.
+
+        Returns:
+            why one of our own policies refused the last attempt; None where it was made.
+        """
+        call, around = self._call, self._around
+        call.origin = origin
+        machines, now_s = around.machines, trio.current_time()
+        key = Key(call.request.tenant_id, call.request.workspace_id or "", origin)
+        policies = machines.book.of(*key)
+        request = _WorkRequest(
+            method=b"POST",
+            origin=_NOWHERE,
+            target=b"",
+            headers=(),
+            replayable=call.request.idempotency_key is not None,
+            work=work,
+        )
+        hop = Hop(
+            call,
+            request,
+            key,
+            policies,
+            self._holdings,
+            machines.origins.get(origin, now_s),
+            machines.tenants_at_origins.get((key.tenant, origin), now_s),
+            machines.credentials.get(key, now_s),
+        )
+        hop.begin_use()
+        ended = None
+        try:
+            ended = await self._layers(policies.idle_layers)(Attempt(hop, 1, call.progress, now_s))
+        finally:
+            if hop.shown:
+                report_shown(hop, around, trio.current_time() if ended is None else ended.at_s)
+            hop.end_use()
+        if ended.refused is None:
+            return None
+        around.meters.refused(ended.refused.policy, ended.refused.scope.value)
+        return refusal_of(call, ended.refused)
