@@ -4,8 +4,11 @@ import trio
 
 from tests.support.layers import laid, make_call
 from vastar_runtime.outcomes import Failure, FailureKind
+from vastar_runtime.pipeline.policies import LimitSettings
 from vastar_runtime.pipeline.working import LAYERS, Works
 from vastar_runtime.policy.classify import AttemptResult, Fault, Reached, classify
+from vastar_runtime.policy.rate_limit import RateLimitSettings
+from vastar_runtime.policy.verdicts import Scope
 
 ORIGIN = "postgres://db:5432"
 FINE = classify("GET", AttemptResult(200), has_idempotency_key=False), None
@@ -66,3 +69,25 @@ async def test_a_circuit_opens_and_refuses(autojump_clock):
         assert refused.kind is FailureKind.CIRCUIT_OPEN
         assert refused.refused_by == "circuit_breaker:origin"
         assert left == [FINE]
+
+
+async def test_a_limit_on_bytes_is_charged_and_settled(autojump_clock):
+    limits = LimitSettings(
+        volume=RateLimitSettings(
+            1000,
+            period_s=3600.0,
+            scope=Scope.TENANT,
+            policy="byte_limit",
+            max_debt_s=7200.0,
+        )
+    )
+    async with laid(tenant_limits=limits) as house:
+        works, call = Works(house.around), make_call()
+        work, _ = scripted(FINE)
+        with works.lease(call) as lease:
+            assert await lease.run(ORIGIN, work) is None
+            call.received_bytes = 300
+        pacer = house.machines.tenants.get("acme", trio.current_time()).limits.volume
+        assert pacer is not None
+        assert pacer.limiter.held == 0
+        assert pacer.limiter.available(trio.current_time()) < 1000
