@@ -61,6 +61,10 @@ class SqlStatement(msgspec.Struct, frozen=True):
         """Without statement and parameters: they are somebody's data."""
         return "SqlStatement(...)"
 
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        """The same, for `rich`."""
+        return []
+
 
 class SqlRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked of a database.
@@ -87,6 +91,10 @@ class SqlRequest(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Without statement and parameters: they are somebody's data."""
         return f"SqlRequest(source={self.source!r}, ...)"
+
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        """The same, for `rich`."""
+        return [("source", self.source)]
 
 
 class ResultBlock(msgspec.Struct, array_like=True):

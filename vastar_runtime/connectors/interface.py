@@ -78,6 +78,10 @@ class PluginCall(msgspec.Struct, frozen=True, kw_only=True):
         """Nothing of the payload: it may hold secrets."""
         return f"PluginCall(operation={self.operation!r}, tenant_id={self.tenant_id!r}, ...)"
 
+    def __rich_repr__(self) -> list[tuple[str, str]]:
+        """The same, for `rich`."""
+        return [("operation", self.operation), ("tenant_id", self.tenant_id)]
+
 
 class PluginAnswer(msgspec.Struct, frozen=True):
     """What a plug-in answers.
@@ -92,6 +96,10 @@ class PluginAnswer(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         """Nothing of the payload: it may hold secrets."""
         return f"PluginAnswer({len(self.payload)} bytes)"
+
+    def __rich_repr__(self) -> list[tuple[str, int]]:
+        """The same, for `rich`."""
+        return [("payload_bytes", len(self.payload))]
 
 
 class PluginError(Exception):

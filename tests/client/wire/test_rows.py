@@ -116,3 +116,5 @@ def test_rows_as_json():
 def test_the_bytes_of_a_payload_are_not_shown():
     assert repr(SqlRequest(source="orders", sql="hunter2")) == "SqlRequest(source='orders', ...)"
     assert "hunter2" not in repr(SqlStatement("hunter2"))
+    assert "hunter2" not in repr(SqlRequest(source="orders", sql="hunter2").__rich_repr__())
+    assert SqlStatement("hunter2").__rich_repr__() == []

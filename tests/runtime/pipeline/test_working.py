@@ -83,7 +83,12 @@ async def test_a_limit_on_bytes_is_charged_and_settled(autojump_clock):
     )
     async with laid(tenant_limits=limits) as house:
         works, call = Works(house.around), make_call()
-        work, _ = scripted(FINE)
+
+        async def work(progress):
+            progress.request_begun = True
+            await trio.lowlevel.checkpoint()
+            return FINE
+
         with works.lease(call) as lease:
             assert await lease.run(ORIGIN, work) is None
             call.received_bytes = 300
