@@ -33,7 +33,8 @@ from vastar_client.wire.limits import INITIAL_STREAM_WINDOW_BYTES
 
 __all__ = ["Call", "Hits", "Target", "call_of"]
 
-_UNIMPLEMENTED: Final = frozenset({"db", "postgres", "mysql"})
+_DATABASES: Final = frozenset({"db", "postgres", "mysql"})
+"""Without a source and an operation of theirs: not implemented (as published), or invalid."""
 _PLAIN_ID_CHARACTERS: Final = 256
 _SURELY_PAST_S: Final = 86_400
 _SOON_MS: Final = 1_000
@@ -211,7 +212,7 @@ class Call:
         if is_success and self.target is not None and not self.shares_id:
             self._judge_body(self.target, final)
         is_sound = self.target is not None or (
-            self.request.connector_name in _UNIMPLEMENTED and not self.request.stream
+            self.request.connector_name in _DATABASES and not self.request.stream
         )
         if self.is_plain and self.is_past and not is_base and is_sound:
             _demand(final, ErrorClass.TIMEOUT, "a deadline in the past is a timeout")
@@ -247,8 +248,8 @@ class Call:
         connector = self.request.connector_name
         if self.request.stream and connector != "http":
             return  # that they do not stream may be said first
-        if connector in _UNIMPLEMENTED:
-            _demand(final, ErrorClass.PERMANENT, f"connector {connector} runs nothing")
+        if connector in _DATABASES and final.error_class is not ErrorClass.INVALID_REQUEST:
+            _demand(final, ErrorClass.PERMANENT, f"connector {connector} was asked for nothing")
         elif connector not in {"http", "vastar"}:
             _demand(final, ErrorClass.INVALID_REQUEST, "an unknown connector is refused")
         elif self.target is not None and self.target.is_steady:
