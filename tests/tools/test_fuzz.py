@@ -196,8 +196,8 @@ def test_the_codec_takes_what_is_sound():
     assert not check(b"")
 
 
-# Not "all": its judge does not know yet that a stream whose upstream is silent may hold a connection
-# open behind a fault for as long as the stream has (60 s), and accuses it after its patience.
+# Not "all": its judge does not know yet that a stream whose upstream is silent may hold a
+# connection open behind a fault for as long as it has (60 s), and accuses it after its patience.
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", ["wire", "http", "stream"])
 def test_our_runtime_holds_every_rule(tmp_path, capsys, profile):
