@@ -100,9 +100,6 @@ class WorkLease:
         traceback: TracebackType | None,
     ) -> None:
         leave(self._holdings, self._around)
-        volume, self._holdings.volume = self._holdings.volume, None
-        if volume is not None:
-            volume.settle(trio.current_time())
 
     async def run(self, origin: str, work: Work) -> Failure | None:
         """Have `work` done, as often as the policies say.
