@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PLANTED = """
-import socket, subprocess, threading, time
+import socket, subprocess, threading
 import pytest, trio
 from hypothesis import given, strategies as st
 
@@ -30,10 +30,11 @@ async def test_property(n):
     await trio.sleep_forever()
 
 def test_process():
-    kept.append(subprocess.Popen(["sleep", "1"]))
+    # Lives until this run ends and its pipe closes, however slow the machine is.
+    kept.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE))
 
 def test_thread():
-    kept.append(threading.Thread(target=time.sleep, args=(3,), name="idler"))
+    kept.append(threading.Thread(target=threading.main_thread().join, name="idler"))
     kept[-1].start()
 
 def test_socket():
@@ -71,7 +72,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> str:
         ("FAILED .*test_virtual_clock", "the cap counts real seconds under a virtual clock"),
         ("FAILED .*test_property", "an asynchronous property is capped too"),
         ("TimeoutError: the test took longer than its cap of 0.2 s", "the cap says so"),
-        (r"left behind: child process \d+: sleep 1", "a child process is named"),
+        (r"left behind: child process \d+: cat$", "a child process is named"),
         ("left behind: thread idler", "a thread is named"),
         ("ResourceWarning: unclosed <socket", "an unclosed socket is an error"),
         (r"^4 failed, 4 passed, 2 errors", "and the clean ones pass"),
