@@ -17,7 +17,7 @@ from vastar_runtime.cli._main import _parser
 from vastar_runtime.config import load_config
 from vastar_runtime.dispatch import ERROR_CLASSES
 from vastar_runtime.outcomes import FailureKind
-from vastar_runtime.pipeline.upstreams import _KINDS
+from vastar_runtime.pipeline.hops import REFUSAL_KINDS
 from vastar_runtime.policy.retry import RetrySettings
 from vastar_runtime.policy.verdicts import Scope
 
@@ -108,7 +108,7 @@ def test_the_table_of_policies_that_refuse_is_whole():
     """All that refuse a call, each with its class; the quota of retries refuses none."""
     told = {name: row[1] for row in rows_of("Policies that refuse") for name in words(row[0])}
     kinds = {
-        **_KINDS,
+        **REFUSAL_KINDS,
         "in_flight": FailureKind.OVERLOADED,
         "drain": FailureKind.DRAINING,
         "identity": FailureKind.INVALID_REQUEST,

@@ -13,35 +13,20 @@ from typing import Final, Protocol, Self
 import trio
 
 from vastar_runtime.calls import Call
-from vastar_runtime.outcomes import Failure, FailureKind
+from vastar_runtime.outcomes import Failure
 from vastar_runtime.pipeline.admitting import leave
-from vastar_runtime.pipeline.attempt import Attempt, Holdings, Hop, Layer
-from vastar_runtime.pipeline.breaking import report_shown
+from vastar_runtime.pipeline.attempt import Holdings, Hop, Layer
 from vastar_runtime.pipeline.connecting import AttemptTimeoutLayer
-from vastar_runtime.pipeline.guarding import POLICY
+from vastar_runtime.pipeline.hops import carry, make_hop, refuse
 from vastar_runtime.pipeline.policies import CallPolicies
 from vastar_runtime.pipeline.surroundings import Surroundings
 from vastar_runtime.policy.classify import AttemptResult
 from vastar_runtime.policy.concurrency import Key
 from vastar_runtime.policy.modes import Mode
-from vastar_runtime.policy.verdicts import Refused
 from vastar_runtime.transport.messages import UpstreamRequest
 from vastar_runtime.transport.response import UpstreamResponse
 
-__all__ = ["Lease", "Upstreams", "refusal_of"]
-
-_KINDS: Final = {
-    POLICY: FailureKind.INVALID_REQUEST,
-    "bulkhead": FailureKind.OVERLOADED,
-    "queue": FailureKind.OVERLOADED,
-    "circuit_breaker": FailureKind.CIRCUIT_OPEN,
-    "cooldown": FailureKind.RATE_LIMITED,
-    "learned_limit": FailureKind.RATE_LIMITED,
-    "rate_limit": FailureKind.RATE_LIMITED,
-    "token_limit": FailureKind.RATE_LIMITED,
-    "byte_limit": FailureKind.RATE_LIMITED,
-}
-
+__all__ = ["Lease", "Upstreams"]
 
 _OF_TIME: Final = frozenset({AttemptTimeoutLayer.name})
 
@@ -125,22 +110,15 @@ class Lease:
         if refused is None and policies.egress.judges_names:
             refused = around.guard.refuses_site(call, policies.egress, request)
         if refused is not None:
-            return self._refusal(refused)
+            return refuse(call, refused, around)
         now_s = trio.current_time()
-        hop = self._hop(request, key, policies, now_s)
-        hop.begin_use()
-        ended = None
-        try:
-            layers = self._layers(hop.policies, is_timed=call.head_timeout_s is not None)
-            ended = await layers(Attempt(hop, 1, call.progress, now_s))
-        finally:
-            if hop.shown:
-                report_shown(hop, around, trio.current_time() if ended is None else ended.at_s)
-            hop.end_use()
+        hop = make_hop(call, request, key, policies, self._holdings, around, now_s)
+        layers = self._layers(policies, is_timed=call.head_timeout_s is not None)
+        ended = await carry(hop, layers, around, now_s)
         if ended.result is not None:
             _tell_when(hop, ended.at_s, ended.result)
         if ended.refused is not None:
-            return self._refusal(ended.refused)
+            return refuse(call, ended.refused, around)
         if ended.error is not None:
             raise ended.error
         assert ended.response is not None, "an attempt ends with a response, an error or a refusal"
@@ -172,24 +150,6 @@ class Lease:
         if volume is not None:
             volume.settle(trio.current_time())
 
-    def _refusal(self, refused: Refused) -> Failure:
-        self._around.meters.refused(refused.policy, refused.scope.value)
-        return refusal_of(self._call, refused)
-
-    def _hop(self, request: UpstreamRequest, key: Key, policies: CallPolicies, now_s: float) -> Hop:
-        machines = self._around.machines
-        tenant, _, origin = key
-        return Hop(
-            self._call,
-            request,
-            key,
-            policies,
-            self._holdings,
-            machines.origins.get(origin, now_s),
-            machines.tenants_at_origins.get((tenant, origin), now_s),
-            machines.credentials.get(key, now_s),
-        )
-
 
 def _tell_when(hop: Hop, at_s: float, result: AttemptResult) -> None:
     """Tell the caller when to come back: as the answer asks, and not while the credential rests."""
@@ -200,16 +160,3 @@ def _tell_when(hop: Hop, at_s: float, result: AttemptResult) -> None:
         when_s = max(when_s, hop.of_credential.cooldown.rest_s(now_s))
     if when_s > 0:
         hop.call.come_back_after(when_s)
-
-
-def refusal_of(call: Call, refused: Refused) -> Failure:
-    """Who refused, why, and for how long."""
-    call.refused(refused)
-    whose = "runtime's" if refused.scope.value == "runtime" else f"{refused.scope.value}'s"
-    return Failure(
-        _KINDS[refused.policy],
-        f"refused by the {whose} {refused.policy.replace('_', ' ')} ({call.origin}): "
-        f"{refused.reason}",
-        retry_after_ms=call.retry_after_ms,
-        refused_by=call.refused_by,
-    )

@@ -14,12 +14,12 @@ import trio
 from vastar_runtime.calls import Call
 from vastar_runtime.outcomes import Failure
 from vastar_runtime.pipeline.admitting import AdmissionLayer, leave
-from vastar_runtime.pipeline.attempt import Attempt, Ended, Holdings, Hop, Layer
-from vastar_runtime.pipeline.breaking import BreakerLayer, report_shown
+from vastar_runtime.pipeline.attempt import Attempt, Ended, Holdings, Layer
+from vastar_runtime.pipeline.breaking import BreakerLayer
+from vastar_runtime.pipeline.hops import carry, make_hop, refuse
 from vastar_runtime.pipeline.limiting import RateLimitLayer
 from vastar_runtime.pipeline.retrying import RetryLayer
 from vastar_runtime.pipeline.surroundings import Surroundings
-from vastar_runtime.pipeline.upstreams import refusal_of
 from vastar_runtime.policy.classify import AttemptResult, Meaning
 from vastar_runtime.policy.concurrency import Key
 from vastar_runtime.transport.messages import Origin, UpstreamRequest
@@ -113,9 +113,9 @@ class WorkLease:
         """
         call, around = self._call, self._around
         call.origin = origin
-        machines, now_s = around.machines, trio.current_time()
+        now_s = trio.current_time()
         key = Key(call.request.tenant_id, call.request.workspace_id or "", origin)
-        policies = machines.book.of(*key)
+        policies = around.machines.book.of(*key)
         request = _WorkRequest(
             method=b"POST",
             origin=_NOWHERE,
@@ -124,25 +124,6 @@ class WorkLease:
             replayable=call.request.idempotency_key is not None,
             work=work,
         )
-        hop = Hop(
-            call,
-            request,
-            key,
-            policies,
-            self._holdings,
-            machines.origins.get(origin, now_s),
-            machines.tenants_at_origins.get((key.tenant, origin), now_s),
-            machines.credentials.get(key, now_s),
-        )
-        hop.begin_use()
-        ended = None
-        try:
-            ended = await self._layers(policies.idle_layers)(Attempt(hop, 1, call.progress, now_s))
-        finally:
-            if hop.shown:
-                report_shown(hop, around, trio.current_time() if ended is None else ended.at_s)
-            hop.end_use()
-        if ended.refused is None:
-            return None
-        around.meters.refused(ended.refused.policy, ended.refused.scope.value)
-        return refusal_of(call, ended.refused)
+        hop = make_hop(call, request, key, policies, self._holdings, around, now_s)
+        ended = await carry(hop, self._layers(policies.idle_layers), around, now_s)
+        return None if ended.refused is None else refuse(call, ended.refused, around)

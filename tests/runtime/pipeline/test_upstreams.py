@@ -1,4 +1,4 @@
-"""The lease of one call: what it holds while it lasts, and how its refusals read."""
+"""The lease of one call: what it holds while it lasts."""
 
 import msgspec
 import pytest
@@ -6,7 +6,6 @@ import trio
 
 from tests.support.layers import HOST, ORIGIN, House, laid, make_call, make_request
 from tests.support.planned import answer
-from vastar_runtime.outcomes import Disposition, Failure, FailureKind
 from vastar_runtime.pipeline import Upstreams
 from vastar_runtime.pipeline.attempt import Attempt, Ended
 from vastar_runtime.policy.concurrency import Key
@@ -16,55 +15,6 @@ from vastar_runtime.policy.retry import RetrySettings
 from vastar_runtime.policy.verdicts import Refused, Scope
 from vastar_runtime.transport import UpstreamResponse
 from vastar_runtime.transport.fake import Refuse, Wait
-
-KINDS = {
-    "bulkhead": FailureKind.OVERLOADED,
-    "queue": FailureKind.OVERLOADED,
-    "circuit_breaker": FailureKind.CIRCUIT_OPEN,
-    "cooldown": FailureKind.RATE_LIMITED,
-    "learned_limit": FailureKind.RATE_LIMITED,
-    "rate_limit": FailureKind.RATE_LIMITED,
-    "token_limit": FailureKind.RATE_LIMITED,
-    "byte_limit": FailureKind.RATE_LIMITED,
-}
-
-
-@pytest.mark.parametrize("scope", Scope)
-@pytest.mark.parametrize("policy", KINDS)
-async def test_a_refusal_tells_who_why_and_for_how_long(policy, scope, autojump_clock):
-    """Rule 9."""
-    async with laid() as house:
-
-        async def refuse(attempt: Attempt) -> Ended:
-            await trio.lowlevel.checkpoint()
-            return Ended.by_refusal(Refused(policy, scope, 1.2341, "there is no more"))
-
-        call = make_call()
-        with Upstreams(lambda _: refuse, house.around).lease(call) as lease:
-            failure = await lease.request(make_request())
-        words = policy.replace("_", " ")
-        assert failure == Failure(
-            KINDS[policy],
-            f"refused by the {scope.value}'s {words} (http://api.test): there is no more",
-            retry_after_ms=1235,
-            refused_by=f"{policy}:{scope.value}",
-        )
-        assert (call.refused_by, call.retry_after_ms) == (f"{policy}:{scope.value}", 1235)
-        assert call.disposition is Disposition.NOT_SENT
-        assert house.meters.of("refused") == [(policy, scope.value)]
-
-
-async def test_one_that_waiting_does_not_help(autojump_clock):
-    async with laid() as house:
-
-        async def refuse(attempt: Attempt) -> Ended:
-            await trio.lowlevel.checkpoint()
-            return Ended.by_refusal(Refused("token_limit", Scope.TENANT, None, "too much"))
-
-        with Upstreams(lambda _: refuse, house.around).lease(make_call()) as lease:
-            failure = await lease.request(make_request())
-        assert isinstance(failure, Failure)
-        assert failure.retry_after_ms == 0
 
 
 async def test_a_request_is_the_first_attempt_of_a_hop_of_its_call(autojump_clock):
