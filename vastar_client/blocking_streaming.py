@@ -86,7 +86,7 @@ class StreamResponse(StreamAnswer):
         return self._iterate("content_deltas")
 
     def iter_bytes(self) -> Iterator[bytes]:
-        """The body as it comes, in pieces of at most 64 KiB."""
+        """The body as it comes, in pieces of at most 256 KiB."""
         return self._iterate("iter_bytes")
 
     def iter_text(self) -> Iterator[str]:

@@ -67,7 +67,7 @@ class AsyncStreamResponse(StreamAnswer):
         return self._iterate("content_deltas")
 
     def iter_bytes(self) -> AsyncIterator[bytes]:
-        """The body as it comes, in pieces of at most 64 KiB."""
+        """The body as it comes, in pieces of at most 256 KiB."""
         return self._iterate("iter_bytes")
 
     def iter_text(self) -> AsyncIterator[str]:

@@ -127,8 +127,9 @@ class Dispatcher:
                 outcome = await self._run(call)
             finally:
                 duration_us = int((trio.current_time() - arrived_at_s) * 1_000_000)
-                _log_call(call, outcome, duration_us)
-                self._count(call, outcome, duration_us)
+                told = _class_and_disposition(call, outcome)
+                _log_call(call, outcome, duration_us, *told)
+                self._count(call, outcome, duration_us, *told)
                 was_refused = isinstance(outcome, Failure) and call.disposition is _NOT_SENT
                 self.usage.ends(used, call, was_refused=was_refused)
         answer = _answer(call, outcome, duration_us)
@@ -148,16 +149,8 @@ class Dispatcher:
             first_byte_s=None,
             attempts=0,
         )
-        if request.stream:
-            return StreamEnd(
-                request_id=request.request_id,
-                error_class=error_class,
-                error_message=failure.message,
-                retry_after_ms=failure.retry_after_ms,
-                refused_by=failure.refused_by,
-                disposition=Disposition.NOT_SENT,
-            )
-        return ExecuteResponse(
+        kind = StreamEnd if request.stream else ExecuteResponse
+        return kind(
             request_id=request.request_id,
             error_class=error_class,
             error_message=failure.message,
@@ -166,8 +159,14 @@ class Dispatcher:
             disposition=Disposition.NOT_SENT,
         )
 
-    def _count(self, call: Call, outcome: Outcome | None, duration_us: int) -> None:
-        error_class, disposition = _class_and_disposition(call, outcome)
+    def _count(
+        self,
+        call: Call,
+        outcome: Outcome | None,
+        duration_us: int,
+        error_class: str,
+        disposition: str,
+    ) -> None:
         first_byte_us = call.progress.first_byte_us
         self.meters.call_ended(
             call.request.connector_name,
@@ -268,10 +267,11 @@ def _disposition(call: Call, failure: Failure) -> Disposition:
     return call.disposition if failure.disposition is None else failure.disposition
 
 
-def _log_call(call: Call, outcome: Outcome | None, duration_us: int) -> None:
+def _log_call(
+    call: Call, outcome: Outcome | None, duration_us: int, error_class: str, disposition: str
+) -> None:
     """The one line of a call; `outcome` None is a call whose caller went away."""
     request, progress = call.request, call.progress
-    error_class, disposition = _class_and_disposition(call, outcome)
     line = CallLine(
         trace_id=request.trace_id or "",
         tenant=request.tenant_id,

@@ -120,15 +120,16 @@ class Outbox:
         """
         while self._queued_bytes > self._max_queued_bytes:
             await self._room.wait()
-        if is_alone or _weight_bytes(message) >= _LARGE_BYTES:
-            self._send(message, is_unasked=False)
+        weight_bytes = _weight_bytes(message)
+        if is_alone or weight_bytes >= _LARGE_BYTES:
+            self._send(message, weight_bytes, is_unasked=False)
         else:
-            self._put(message, is_unasked=False)
+            self._put(message, weight_bytes, is_unasked=False)
 
-    def _send(self, message: Message, *, is_unasked: bool) -> None:
+    def _send(self, message: Message, weight_bytes: int, *, is_unasked: bool) -> None:
         """Try `message` where nothing is before it, else queue it."""
         if self._wake is None or self._writing or self._queue:
-            self._put(message, is_unasked=is_unasked)
+            self._put(message, weight_bytes, is_unasked=is_unasked)
             return
         buffers = self._encode(message)
         try:
@@ -152,11 +153,10 @@ class Outbox:
         """
         if self._unasked_messages > _MAX_UNASKED_MESSAGES:
             raise CallerNotReadingError(f"{len(self._queue)} answers wait to be read")
-        self._send(message, is_unasked=True)
+        self._send(message, _weight_bytes(message), is_unasked=True)
 
-    def _put(self, message: Message, *, is_unasked: bool) -> None:
+    def _put(self, message: Message, weight_bytes: int, *, is_unasked: bool) -> None:
         self._unasked_messages += is_unasked
-        weight_bytes = _weight_bytes(message)
         self._queue.append((message, weight_bytes, is_unasked))
         self._queued_bytes += weight_bytes
         if self._wake is not None:
