@@ -19,7 +19,7 @@ from vastar_runtime.config import (
     DEFAULT_SOCKET_PATH,
     BadName,
     ConfigError,
-    canonical_origin,
+    canonical_server,
     parse_tcp_address,
     render,
     render_for,
@@ -244,7 +244,7 @@ def _add_caller(command: argparse.ArgumentParser) -> None:
 
 def _origin(text: str) -> str:
     try:
-        return canonical_origin(text)
+        return canonical_server(text)
     except BadName as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

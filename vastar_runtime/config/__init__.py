@@ -13,6 +13,7 @@ from vastar_runtime.config._databases import (
     DatabaseAddress,
     DatabaseConfig,
     PluginsConfig,
+    canonical_server,
     database_address,
 )
 from vastar_runtime.config._file import Setting
@@ -95,6 +96,7 @@ __all__ = [
     "all_credentials",
     "all_databases",
     "canonical_origin",
+    "canonical_server",
     "compare",
     "database_address",
     "dotted",

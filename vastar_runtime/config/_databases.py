@@ -4,14 +4,16 @@ Callers name a source, never where it is: so what may be reached is here, and no
 password is a reference to the place that holds it (`_references`), never in the URL.
 """
 
+import ipaddress
 import re
 from collections.abc import Iterator
 from typing import Annotated, Final, NamedTuple, TypeAlias
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import msgspec
 from msgspec import Meta
 
+from vastar_runtime.config._names import BadName, canonical_origin
 from vastar_runtime.config._references import BadReference, split_references
 from vastar_runtime.config._toml import dotted
 
@@ -23,6 +25,7 @@ __all__ = [
     "DatabaseConfig",
     "Databases",
     "PluginsConfig",
+    "canonical_server",
     "database_address",
     "faults_of_database",
 ]
@@ -37,7 +40,11 @@ _MAX_ROWS: Final = 10_000_000
 _POSTGRES_PORT: Final = 5432
 _SCHEMES: Final = {"sqlite": SQLITE, "postgres": POSTGRES, "postgresql": POSTGRES}
 _OPTIONS: Final = frozenset({"sslmode", "sslrootcert", "application_name"})
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_HOST: Final = re.compile(r"[A-Za-z0-9_.-]*")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+_SERVER: Final = 'write "postgres://HOST:PORT" or "sqlite:///PATH"'
 
 _Text: TypeAlias = Annotated[str, Meta(min_length=1)]
 _Path: TypeAlias = tuple[str, ...]
@@ -126,9 +133,34 @@ class DatabaseAddress(NamedTuple):
     def origin(self) -> str:
         """The server, as policies, logs and refusals name it; without secrets."""
         if self.driver == SQLITE:
-            return f"sqlite://{self.name}"
+            return f"sqlite://{quote(self.name)}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"postgres://{host}:{self.port}"
+
+
+def canonical_server(name: str) -> str:
+    """The one text of what policies speak of: an origin of HTTP, or the server of a data source.
+
+    A PostgreSQL server is `postgres://host:port`, its port always said, as one server has many
+    databases; a file of SQLite is `sqlite:///PATH`.
+
+    Raises:
+        BadName: it is neither, or says more.
+    """
+    scheme, colon, rest = name.partition("://")
+    driver = _SCHEMES.get(scheme.lower())
+    if driver is None or not colon:
+        return canonical_origin(name)
+    if "@" in rest and driver == POSTGRES:
+        raise BadName("it has a user part", f"leave that out: {_SERVER}")
+    is_whole = driver == SQLITE or "/" in rest
+    try:
+        address = database_address(f"{driver}://{rest}" + ("" if is_whole else "/any"))
+    except ValueError as error:
+        raise BadName(str(error), _SERVER) from None
+    if is_whole and driver == POSTGRES:
+        raise BadName("it has more than scheme, host and port", f'write "{address.origin}"')
+    return address.origin
 
 
 def database_address(url: str) -> DatabaseAddress:
@@ -137,11 +169,14 @@ def database_address(url: str) -> DatabaseAddress:
     Raises:
         ValueError: it is none; the words quote nothing of it.
     """
+    if _CONTROL.search(unquote(url)):
+        raise ValueError("it has characters that belong in no name")
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
+        hostname, port = parts.hostname or "", parts.port
     except ValueError:
         raise ValueError("it is no URL") from None
+    host = _host(hostname)
     driver = _SCHEMES.get(parts.scheme)
     if driver is None:
         raise ValueError("its scheme is none of sqlite, postgres, postgresql")
@@ -162,6 +197,17 @@ def database_address(url: str) -> DatabaseAddress:
         raise ValueError("it has no host, or no name of one database")
     user = unquote(parts.username or "")
     return DatabaseAddress(POSTGRES, name, host, port or _POSTGRES_PORT, user, options)
+
+
+def _host(name: str) -> str:
+    """One spelling of a host: lower case, and an address as programs write it."""
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        pass
+    if not _HOST.fullmatch(name):  # a list of hosts, which the client library would take, too
+        raise ValueError("its host is no name in ASCII (punycode), and no address")
+    return name.lower()
 
 
 def faults_of_database(path: _Path, database: DatabaseConfig) -> Iterator[_Fault]:

@@ -15,7 +15,7 @@ import msgspec
 import msgspec.inspect as mi
 
 from vastar_runtime.config._credentials import CREDENTIALS, CredentialConfig
-from vastar_runtime.config._databases import DATABASES, DatabaseConfig
+from vastar_runtime.config._databases import DATABASES, DatabaseConfig, canonical_server
 from vastar_runtime.config._expect import fields_of, outline, plain
 from vastar_runtime.config._model import RuntimeConfig
 from vastar_runtime.config._names import any_name, canonical_origin
@@ -114,7 +114,7 @@ def schema() -> Table:
             ),
         ),
         ORIGINS: Names(
-            canonical_origin, Table(origin.nodes, {**origin.elsewhere, CREDENTIALS: _WHERE})
+            canonical_server, Table(origin.nodes, {**origin.elsewhere, CREDENTIALS: _WHERE})
         ),
     }
     elsewhere = {policy: f"[{DEFAULTS}.{policy}]" for policy in PoliciesConfig.__struct_fields__}

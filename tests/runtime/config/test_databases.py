@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from vastar_runtime.config import (
+    BadName,
     ConfigError,
     DatabaseAddress,
     DatabaseConfig,
     RuntimeConfig,
+    canonical_server,
     compare,
     database_address,
     load_config,
@@ -70,6 +72,9 @@ def test_addresses():
         ("sqlite://host/a.db", "absolute"),
         ("sqlite:a.db", "absolute"),
         ("sqlite:///a.db?mode=rw", "absolute"),
+        ("sqlite:///a%00b.db", "characters"),
+        ("postgres://h/n%0ax", "characters"),
+        ("postgres://one,two/n", "host"),
     ],
 )
 def test_urls_that_are_none(tmp_path, url, words):
@@ -79,6 +84,41 @@ def test_urls_that_are_none(tmp_path, url, words):
         load(tmp_path, f'[tenants.acme.databases.x]\nurl = "{url}"')
     assert "tenants.acme.databases.x.url" in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "origin"),
+    [
+        ("postgres://DB.example.com", "postgres://db.example.com:5432"),
+        ("postgresql://db.example.com:6000", "postgres://db.example.com:6000"),
+        ("postgres://[0:0:0:0:0:0:0:1]", "postgres://[::1]:5432"),
+        ("sqlite:///var/lib/a b%25.db", "sqlite:///var/lib/a%20b%25.db"),
+        ("HTTPS://api.test:443", "https://api.test"),
+    ],
+)
+def test_servers_have_policies_as_origins_have(tmp_path, name, origin):
+    assert canonical_server(name) == origin
+    assert canonical_server(origin) == origin
+    loaded = load(tmp_path, f'[origins."{name}".bulkhead]\nmax_per_origin = 3')
+    assert set(loaded.config.origins) == {origin}
+    assert load(tmp_path, render(loaded)).config == loaded.config
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("postgres://u@h", "user part"),
+        ("postgres://h/name", 'write "postgres://h:5432"'),
+        ("postgres://", "no host"),
+        ("postgres://h:x", "no URL"),
+        ("sqlite://host/a", "absolute"),
+        ("mysql://h", "not supported"),
+        ("db.example.com", "no scheme"),
+    ],
+)
+def test_what_is_no_server(name, words):
+    with pytest.raises(BadName, match=words):
+        canonical_server(name)
 
 
 def test_everything_else_that_is_wrong(tmp_path):

@@ -74,7 +74,7 @@ class SqliteDriver:
     def __init__(
         self, path: str, *, read_only: bool, busy_timeout_s: float, max_rows: int, max_bytes: int
     ) -> None:
-        self.origin = f"sqlite://{path}"
+        self.origin = f"sqlite://{quote(path)}"
         self._path = path
         self._read_only = read_only
         self._busy_timeout_s = busy_timeout_s
