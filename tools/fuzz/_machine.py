@@ -190,6 +190,7 @@ class _Wire(_Machine):
         """Our half ends; the answers still come."""
         connection = self._pick(data, whole=False)
         if connection is not None:
+            self._rest.pop(connection, None)
             self._do("eof", connection)
 
 

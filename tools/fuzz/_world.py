@@ -138,6 +138,8 @@ class World:
         line = self.connections.get(step.connection)
         if line is None or not line.is_open:
             return
+        if step.kind in {"send", "eof"} and line.model.has_ended:
+            return  # our half is over: the kernel takes no more, whatever the runtime does
         match step.kind:
             case "send":
                 self._send(line, step.data)
