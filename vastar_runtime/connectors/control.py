@@ -163,6 +163,7 @@ def account(state: RuntimeState, controlled: Controlled, *, verbose: bool) -> di
         "in_flight": state.calls_in_flight,
         "connections": state.connections,
         "calls_accepted": state.calls_accepted,
+        "tasks": trio.lowlevel.current_statistics().tasks_living,
         "available_credits": controlled.available_credits,
         "listeners": controlled.listening_on(),
         "pools": controlled.pools(),

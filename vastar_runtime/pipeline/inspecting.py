@@ -118,6 +118,8 @@ def describe(around: Surroundings) -> dict[str, Any]:
         "admission": {
             "in_flight": admission.in_flight(streams=False),
             "waiting": admission.waiting(streams=False),
+            "streams": admission.in_flight(streams=True),
+            "waiting_streams": admission.waiting(streams=True),
         },
         "breakers": open_circuits[:_MOST_ROWS],
         "limits": limits[:_MOST_ROWS],

@@ -31,7 +31,7 @@ def merged_status(own: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -
     """What `status` tells of all: `own` (for what all know alike) with the counts of everybody."""
     all_of = [own, *others]
     told = dict(own)
-    for key in ("in_flight", "connections", "calls_accepted"):
+    for key in ("in_flight", "connections", "calls_accepted", "tasks"):
         told[key] = sum(int(each.get(key, 0)) for each in all_of)
     told["draining"] = any(each.get("draining") for each in all_of)
     told["pools"] = _added(

@@ -120,6 +120,7 @@ async def test_its_own_user_and_root_are_told_how_it_is(uid, autojump_clock):
         "in_flight": 2,
         "connections": 2,
         "calls_accepted": 9,
+        "tasks": trio.lowlevel.current_statistics().tasks_living,
         "available_credits": 256,
         "listeners": ["unix:/run/x.sock"],
         "pools": [{"tenant": "acme"}],

@@ -37,7 +37,8 @@ async def test_of_a_runtime_that_did_nothing_there_is_nothing_to_tell(autojump_c
         told = describe(house.around)
         assert told["pipeline"] == list(DESCRIPTOR)
         assert (told["policies"], told["breakers"], told["limits"]) == ([], [], [])
-        assert (told["admission"], told["keys"]) == ({"in_flight": 0, "waiting": 0}, 0)
+        nobody = dict.fromkeys(("in_flight", "waiting", "streams", "waiting_streams"), 0)
+        assert (told["admission"], told["keys"]) == (nobody, 0)
 
 
 async def test_the_state_of_a_circuit_is_told_with_the_transition_itself(autojump_clock):

@@ -12,7 +12,8 @@ from vastar_runtime.workers.merging import merged_metrics, merged_status
 
 
 def account(**more: Any) -> dict[str, Any]:
-    return {"in_flight": 1, "connections": 2, "calls_accepted": 10, "version": "1", **more}
+    counts = {"in_flight": 1, "connections": 2, "calls_accepted": 10, "tasks": 7}
+    return {**counts, "version": "1", **more}
 
 
 def test_counts_are_added_and_pools_of_one_key_are_one():
@@ -22,6 +23,7 @@ def test_counts_are_added_and_pools_of_one_key_are_one():
         [account(draining=True, pools=[{**pool, "waiting": 4}, {**pool, "tenant": "b"}])],
     )
     assert (merged["in_flight"], merged["connections"], merged["calls_accepted"]) == (2, 4, 20)
+    assert merged["tasks"] == 14
     assert merged["draining"]
     assert merged["version"] == "1"
     assert merged["pools"] == [
