@@ -16,7 +16,16 @@ from vastar_client.wire import ErrorClass, ExecuteResponse
 from vastar_runtime import late_modules as under_test
 from vastar_runtime.late_modules import late_modules
 
-USED_BY_SOME = {"difflib", "email", "h11", "httpcore", "idna", "prometheus_client", "socksio"}
+USED_BY_SOME = {
+    "ada_url",
+    "difflib",
+    "email",
+    "h11",
+    "httpcore",
+    "idna",
+    "prometheus_client",
+    "socksio",
+}
 USED_BY_NONE = {
     "anyio",
     "asyncio",

@@ -103,7 +103,7 @@ def with_query(url: str, query: str) -> str:
     return f"{main}{joint}{query}{hash_}{fragment}"
 
 
-def _target_of(parsed: ada_url.URL) -> Target:
+def _target_of(parsed: "ada_url.URL") -> Target:
     default_port = _PORTS.get(parsed.protocol)
     if default_port is None:
         raise InvalidCall(
