@@ -29,7 +29,7 @@ from vastar_runtime.dispatch import Dispatcher
 from vastar_runtime.further_connectors import FurtherConnectors
 from vastar_runtime.identity import Doors, Identity, caller_context
 from vastar_runtime.logs import get_logger
-from vastar_runtime.metrics import Meters, Scraper
+from vastar_runtime.metrics import Meters, Scraper, Snapshot
 from vastar_runtime.pipeline import Connector, Machines, Pipeline, Surroundings, compose
 from vastar_runtime.pipeline.guarding import EgressGuard
 from vastar_runtime.pipeline.inspecting import describe, snapshot
@@ -122,7 +122,7 @@ class Runtime:
             random_ratio=clocks.random_ratio,
             wall_clock_s=lambda: clocks.wall_clock_ms() / 1000,
         )
-        self._scraper = Scraper(self._meters, lambda: snapshot(self._around, self.state))
+        self._scraper = Scraper(self._meters, self._snapshot)
         self._tokens = TokenFetcher(self._transport, clocks.random_ratio, self._around.wall_clock_s)
         self._upstreams = CredentialedUpstreams(
             compose(self._around), CredentialBook(config, os.environ, self._tokens)
@@ -178,9 +178,27 @@ class Runtime:
             for pool in self._transport.stats()
         ]
 
+    def databases(self) -> list[dict[str, Any]]:
+        """The connections to databases, by data source."""
+        return [
+            {
+                "tenant": row.tenant,
+                "source": row.source,
+                "origin": row.origin,
+                "open": row.idle + row.busy,
+                "idle": row.idle,
+                "active": row.busy,
+                "waiting": row.waiting,
+            }
+            for row in self._further.stats()
+        ]
+
     def policies(self) -> dict[str, Any]:
         """What the policies are and hold."""
         return describe(self._around) | {"tenants": self._dispatcher.usage.rows()}
+
+    def _snapshot(self) -> Snapshot:
+        return snapshot(self._around, self.state, self._further.stats())
 
     async def metrics(self) -> bytes:
         """The text for Prometheus."""

@@ -6,6 +6,7 @@ from vastar_runtime.config import ConfigError, Problem, RuntimeConfig
 from vastar_runtime.connectors.plugins import UnknownPlugin, find_plugins
 from vastar_runtime.connectors.sql import DATABASE_NAMES, Source, SqlConnector, sources_of
 from vastar_runtime.credentials.passwords import database_passwords
+from vastar_runtime.metrics import DatabaseRow
 from vastar_runtime.pipeline import Connector, Surroundings
 from vastar_runtime.pipeline.working import Works
 
@@ -60,6 +61,13 @@ class FurtherConnectors:
             ConfigError: a password cannot be read.
         """
         return sources_of(config, database_passwords(config, self._environ), self._sources)
+
+    def stats(self) -> list[DatabaseRow]:
+        """The connections of each data source now."""
+        return [
+            DatabaseRow(tenant, name, source.origin, source.idle, source.busy, source.waiting)
+            for (tenant, name), source in self._sources.items()
+        ]
 
     def configure(self, prepared: Prepared) -> None:
         """Use these from now on."""

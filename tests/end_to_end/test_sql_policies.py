@@ -60,6 +60,33 @@ async def test_a_server_has_a_bulkhead_as_configured_for_it(tmp_path):
         assert await db.query("select 1", source="main") == [(1,)]
 
 
+async def test_the_connections_of_each_source_are_told(tmp_path):
+    async with databases(tmp_path, config(tmp_path)) as db:
+        runtime = db.running.runtime
+        await db.execute("create table t (a)", source="main")
+        busy = await db.send("execute", f"insert into t {FOREVER}", source="main")
+        second = await db.send("execute", "insert into t values (1)", source="main")
+
+        def told() -> tuple[int, ...]:
+            (row,) = (
+                row
+                for row in runtime.databases()
+                if (row["tenant"], row["source"]) == ("acme", "main")
+            )
+            assert row["origin"] == f"sqlite://{tmp_path}/main.db"
+            return tuple(row[name] for name in ("open", "idle", "active", "waiting"))
+
+        while told() != (1, 0, 1, 1):  # noqa: ASYNC110 - a thread tells nobody
+            await trio.sleep(0.01)
+        text = (await runtime.metrics()).decode()
+        series = 'vastar_database_connections{source="main",state="waiting",tenant="acme"} 1.0'
+        assert series in text
+        await db.end.send(Cancel(busy))
+        assert {(await db.end.receive()).request_id for _ in range(2)} == {busy, second}
+        while told() != (1, 1, 0, 0):  # noqa: ASYNC110 - likewise
+            await trio.sleep(0.01)
+
+
 async def test_a_server_and_a_tenant_have_rates(tmp_path):
     more = f"""
     [origins."sqlite://{tmp_path}/main.db".origin_rate_limit]
@@ -106,6 +133,8 @@ async def test_the_circuit_of_a_postgresql_that_is_gone_opens_and_closes_again(t
             rows = db.running.runtime.policies()["breakers"]
             assert [row["origin"] for row in rows] == [f"postgres://127.0.0.1:{server.port}"]
             await trio.to_thread.run_sync(server.start)
-            while (await db.call("query", "select 1")).error_class is not ErrorClass.SUCCESS:
+            answer = await db.call("query", "select 1")
+            while answer.error_class is not ErrorClass.SUCCESS:
+                answer = await db.call("query", "select 1")
                 await trio.sleep(0.1)
             assert db.running.runtime.policies()["breakers"] == []

@@ -21,6 +21,7 @@ from vastar_runtime.config._changes import _APPLIED_KEYS
 from vastar_runtime.metrics import (
     SERIES_CAP,
     BreakerRow,
+    DatabaseRow,
     LimiterRow,
     Meters,
     PoolRow,
@@ -165,6 +166,7 @@ def busy_metrics() -> Scraped:
         quotas=(QuotaRow("acme", "https://x", 1, 500),),
         limiters=(LimiterRow("rate_limit", "tenant", 1),),
         pools=(PoolRow("acme", "", "https://x", 1, 1, 1),),
+        databases=(DatabaseRow("acme", "orders", "postgres://x:1", 1, 1, 1),),
         verdicts=(VerdictRow("retry", Mode.ENFORCE, 1, 1, 1),),
     )
     return Scraped(meters.render(snapshot))

@@ -22,6 +22,7 @@ _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
 _DAY_S: Final = 86_400
 _POOL_COLUMNS: Final = ("tenant", "workspace", "origin", "idle", "active", "waiting")
+_DATABASE_COLUMNS: Final = (*("tenant", "source", "origin", "open", "idle", "active", "waiting"),)
 _WORKER_COLUMNS: Final = (
     *("worker", "pid", "state", "up", "restarts", "connections", "in_flight", "calls_accepted"),
 )
@@ -124,6 +125,9 @@ def describe(found: Mapping[str, Any], address: str, *, verbose: bool = False) -
     if found.get("pools"):
         yield "connections to upstreams:"
         yield from _rows(found["pools"], _POOL_COLUMNS)
+    if found.get("databases"):
+        yield "connections to databases:"
+        yield from _rows(found["databases"], _DATABASE_COLUMNS)
     if verbose:
         yield from _details(found)
 

@@ -40,6 +40,9 @@ class Controlled(Protocol):
     def pools(self) -> list[dict[str, Any]]:
         """The transport's connections: one mapping for each tenant, workspace and origin."""
 
+    def databases(self) -> list[dict[str, Any]]:
+        """The connections to databases: one mapping for each data source."""
+
     def policies(self) -> dict[str, Any]:
         """What the policies are and hold."""
 
@@ -167,6 +170,7 @@ def account(state: RuntimeState, controlled: Controlled, *, verbose: bool) -> di
         "available_credits": controlled.available_credits,
         "listeners": controlled.listening_on(),
         "pools": controlled.pools(),
+        "databases": controlled.databases(),
     }
     return told | controlled.policies() if verbose else told
 

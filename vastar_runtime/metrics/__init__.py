@@ -5,6 +5,7 @@ from vastar_runtime.metrics.meters import CONTENT_TYPE, SERIES_CAP, Meters
 from vastar_runtime.metrics.scraper import Scraper
 from vastar_runtime.metrics.snapshot import (
     BreakerRow,
+    DatabaseRow,
     LimiterRow,
     PoolRow,
     QuotaRow,
@@ -18,6 +19,7 @@ __all__ = [
     "OTHER",
     "SERIES_CAP",
     "BreakerRow",
+    "DatabaseRow",
     "LimiterRow",
     "Meters",
     "PoolRow",

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from vastar_runtime.metrics.labels import fit
-from vastar_runtime.metrics.snapshot import BreakerRow, QuotaRow, Snapshot
+from vastar_runtime.metrics.snapshot import BreakerRow, DatabaseRow, QuotaRow, Snapshot
 from vastar_runtime.policy.breaker import State
 from vastar_runtime.policy.verdicts import Scope
 
@@ -35,6 +35,7 @@ def families(snapshot: Snapshot, series_cap: int) -> Iterator[Metric]:
         _breaker_states(snapshot, series_cap),
         _quota_tokens(snapshot, series_cap),
         _origin_connections(snapshot, series_cap),
+        _database_connections(snapshot, series_cap),
     ):
         dropped[family.name,] = left_out
         yield family
@@ -79,7 +80,7 @@ def _plain(snapshot: Snapshot) -> Iterator[Metric]:
         {
             ("call",): snapshot.waiting_calls,
             ("stream",): snapshot.waiting_streams,
-            ("connection",): sum(row.waiting for row in snapshot.pools),
+            ("connection",): sum(row.waiting for row in (*snapshot.pools, *snapshot.databases)),
         },
     )
     waiting: Counter[_Labels] = Counter()
@@ -96,8 +97,8 @@ def _plain(snapshot: Snapshot) -> Iterator[Metric]:
         "Connections to upstreams, idle ones in the pool and busy ones.",
         ("state",),
         {
-            ("idle",): sum(row.idle for row in snapshot.pools),
-            ("busy",): sum(row.busy for row in snapshot.pools),
+            ("idle",): sum(row.idle for row in (*snapshot.pools, *snapshot.databases)),
+            ("busy",): sum(row.busy for row in (*snapshot.pools, *snapshot.databases)),
         },
     )
 
@@ -157,7 +158,7 @@ def _origin_connections(snapshot: Snapshot, series_cap: int) -> _Capped:
     """Those with the most connections first."""
     idle: defaultdict[str, int] = defaultdict(int)
     busy: defaultdict[str, int] = defaultdict(int)
-    for row in snapshot.pools:
+    for row in (*snapshot.pools, *snapshot.databases):
         idle[row.origin] += row.idle
         busy[row.origin] += row.busy
     most = series_cap // 2
@@ -173,6 +174,26 @@ def _origin_connections(snapshot: Snapshot, series_cap: int) -> _Capped:
         rows,
     )
     return family, (len(idle) - len(shown)) * 2
+
+
+def _database_connections(snapshot: Snapshot, series_cap: int) -> _Capped:
+    """Those with the longest lines first, then those with the most connections."""
+
+    def interest(row: DatabaseRow) -> tuple[int, int, str, str]:
+        return -row.waiting, -row.idle - row.busy, row.tenant, row.source
+
+    shown = nsmallest(series_cap // 3, snapshot.databases, interest)
+    family = _gauge(
+        "vastar_database_connections",
+        "Connections of a data source, idle and busy, and calls that wait for one.",
+        ("tenant", "source", "state"),
+        {
+            (row.tenant, row.source, state): count
+            for row in shown
+            for state, count in (("idle", row.idle), ("busy", row.busy), ("waiting", row.waiting))
+        },
+    )
+    return family, (len(snapshot.databases) - len(shown)) * 3
 
 
 def _verdicts(snapshot: Snapshot) -> Metric:

@@ -19,6 +19,7 @@ from vastar_runtime.policy.modes import Mode
 
 __all__ = [
     "BreakerRow",
+    "DatabaseRow",
     "LimiterRow",
     "PoolRow",
     "QuotaRow",
@@ -67,6 +68,17 @@ class PoolRow(NamedTuple):
     waiting: int
 
 
+class DatabaseRow(NamedTuple):
+    """The connections of one data source, and the calls that wait for one."""
+
+    tenant: str
+    source: str
+    origin: str
+    idle: int
+    busy: int
+    waiting: int
+
+
 class VerdictRow(NamedTuple):
     """What became of a policy's verdicts under one mode, since the start."""
 
@@ -90,6 +102,7 @@ class Snapshot:
         closed_unlisted: closed breakers that are in no row, by scope.
         quotas: likewise.
         full_unlisted: full quotas that are in no row.
+        pools: of HTTP; `databases` are beside them.
     """
 
     calls_in_flight: int = 0
@@ -105,6 +118,7 @@ class Snapshot:
     full_unlisted: int = 0
     limiters: tuple[LimiterRow, ...] = ()
     pools: tuple[PoolRow, ...] = ()
+    databases: tuple[DatabaseRow, ...] = ()
     verdicts: tuple[VerdictRow, ...] = ()
 
 

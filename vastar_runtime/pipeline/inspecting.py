@@ -1,11 +1,13 @@
 """What the policies look like now, for people and for metrics: read from them, kept nowhere."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import trio
 
 from vastar_runtime.metrics import (
     BreakerRow,
+    DatabaseRow,
     LimiterRow,
     PoolRow,
     QuotaRow,
@@ -26,7 +28,9 @@ _MOST_ROWS: Final = 200
 """Of one kind, for people."""
 
 
-def snapshot(around: Surroundings, state: RuntimeState) -> Snapshot:
+def snapshot(
+    around: Surroundings, state: RuntimeState, databases: Iterable[DatabaseRow] = ()
+) -> Snapshot:
     """The runtime at this instant, for metrics."""
     machines, admission = around.machines, around.machines.admission
     machines.maker.refresh(trio.current_time())
@@ -69,6 +73,7 @@ def snapshot(around: Surroundings, state: RuntimeState) -> Snapshot:
             PoolRow(pool.tenant, pool.workspace, pool.origin, pool.idle, pool.busy, pool.waiting)
             for pool in around.transport.stats()
         ),
+        databases=tuple(databases),
         verdicts=tuple(_verdicts(around)),
     )
 

@@ -39,6 +39,11 @@ def merged_status(own: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -
         ("tenant", "workspace", "origin"),
         ("idle", "active", "waiting"),
     )
+    told["databases"] = _added(
+        (row for each in all_of for row in each.get("databases", ())),
+        ("tenant", "source", "origin"),
+        ("open", "idle", "active", "waiting"),
+    )
     if any("policies" in each for each in all_of):
         told |= merged_details(all_of)
     return told

@@ -40,6 +40,17 @@ _FOUND = {
         }
     ],
 }
+_DATABASES = [
+    {
+        "tenant": "acme",
+        "source": "orders",
+        "origin": "postgres://db:5432",
+        "open": 3,
+        "idle": 1,
+        "active": 2,
+        "waiting": 4,
+    }
+]
 
 
 def test_the_lines_for_people() -> None:
@@ -50,6 +61,15 @@ def test_the_lines_for_people() -> None:
         "connections to upstreams:",
         "  tenant  workspace  origin                idle  active  waiting",
         "  acme    -          https://api.test:443  1     10      0",
+    ]
+
+
+def test_databases_have_a_table_of_their_own() -> None:
+    lines = list(describe({**_FOUND, "pools": [], "databases": _DATABASES}, "unix:/x"))
+    assert lines[3:] == [
+        "connections to databases:",
+        "  tenant  source  origin              open  idle  active  waiting",
+        "  acme    orders  postgres://db:5432  3     1     2       4",
     ]
 
 

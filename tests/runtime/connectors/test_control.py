@@ -36,6 +36,9 @@ class Told:
     def pools(self) -> list[dict[str, Any]]:
         return [{"tenant": "acme"}]
 
+    def databases(self) -> list[dict[str, Any]]:
+        return [{"source": "orders"}]
+
     def policies(self) -> dict[str, Any]:
         return {"pipeline": ["deadline"]}
 
@@ -124,6 +127,7 @@ async def test_its_own_user_and_root_are_told_how_it_is(uid, autojump_clock):
         "available_credits": 256,
         "listeners": ["unix:/run/x.sock"],
         "pools": [{"tenant": "acme"}],
+        "databases": [{"source": "orders"}],
     }
 
 

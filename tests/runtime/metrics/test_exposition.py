@@ -17,6 +17,7 @@ METRICS = {
     "vastar_in_flight": "gauge",
     "vastar_limiter_waiting": "gauge",
     "vastar_origin_connections": "gauge",
+    "vastar_database_connections": "gauge",
     "vastar_policy_verdicts_total": "counter",
     "vastar_pool_connections": "gauge",
     "vastar_queue_depth": "gauge",

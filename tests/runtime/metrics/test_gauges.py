@@ -8,6 +8,7 @@ from tests.support.metrics_text import Scraped
 from vastar_runtime.metrics import (
     SERIES_CAP,
     BreakerRow,
+    DatabaseRow,
     LimiterRow,
     Meters,
     PoolRow,
@@ -149,6 +150,22 @@ def test_of_many_origins_the_busiest_are_shown_and_the_sum_is_of_all() -> None:
     assert text.value("vastar_pool_connections", state="idle") == 300
     dropped = text.value("vastar_series_dropped", family="vastar_origin_connections")
     assert dropped == 2 * 301 - SERIES_CAP
+
+
+def test_databases_are_connections_too_and_those_with_lines_are_shown_first() -> None:
+    rows = [DatabaseRow("a", f"s{n}", "postgres://h:1", 2, 1, 0) for n in range(100)]
+    rows.append(DatabaseRow("b", "s", "postgres://h:2", 0, 3, 5))
+    text = scraped(Snapshot(databases=tuple(rows), pools=(PoolRow("a", "", "https://x", 1, 1, 1),)))
+    labels = {"tenant": "b", "source": "s"}
+    assert text.value("vastar_database_connections", state="busy", **labels) == 3
+    assert text.value("vastar_database_connections", state="waiting", **labels) == 5
+    assert text.value("vastar_pool_connections", state="idle") == 201
+    assert text.value("vastar_pool_connections", state="busy") == 104
+    assert text.value("vastar_queue_depth", kind="connection") == 6
+    assert text.value("vastar_origin_connections", origin="postgres://h:1", state="idle") == 200
+    assert len(text.series("vastar_database_connections")) == SERIES_CAP // 3 * 3
+    dropped = text.value("vastar_series_dropped", family="vastar_database_connections")
+    assert dropped == 3 * 101 - SERIES_CAP // 3 * 3
 
 
 def test_a_small_runtime_drops_nothing() -> None:

@@ -33,6 +33,15 @@ def test_counts_are_added_and_pools_of_one_key_are_one():
     assert "policies" not in merged
 
 
+def test_connections_to_databases_are_added_by_source():
+    row = {"tenant": "a", "source": "orders", "origin": "postgres://h:5432", "open": 3}
+    row |= {"idle": 1, "active": 2, "waiting": 4}
+    other = {**row, "source": "stock"}
+    merged = merged_status(account(databases=[row]), [account(databases=[row, other]), account()])
+    both = {**row, "open": 6, "idle": 2, "active": 4, "waiting": 8}
+    assert merged["databases"] == [both, other]
+
+
 def test_what_the_policies_tell_is_added_and_the_worst_circuit_shown():
     verdict = {"policy": "retry", "mode": "enforce", "passed": 1, "applied": 2, "observed": 3}
     limit = {"policy": "rate_limit", "scope": "tenant", "of": "acme"}

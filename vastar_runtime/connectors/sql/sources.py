@@ -67,8 +67,9 @@ class Source:
 
     @property
     def waiting(self) -> int:
-        """Tasks in line for a session."""
-        return self._places.statistics().tasks_waiting
+        """Tasks in line for a session, or for their turn to change something."""
+        writers = 0 if self._writer is None else self._writer.statistics().tasks_waiting
+        return self._places.statistics().tasks_waiting + writers
 
     @asynccontextmanager
     async def lend(self, *, writes: bool) -> AsyncIterator["Lent"]:
