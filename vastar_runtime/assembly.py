@@ -32,7 +32,7 @@ from vastar_runtime.logs import get_logger
 from vastar_runtime.metrics import Meters, Scraper, Snapshot
 from vastar_runtime.pipeline import Connector, Machines, Pipeline, Surroundings, compose
 from vastar_runtime.pipeline.guarding import EgressGuard
-from vastar_runtime.pipeline.inspecting import describe, snapshot
+from vastar_runtime.pipeline.inspecting import describe, pools, snapshot
 from vastar_runtime.pipeline.making import OWN, SharedMaker
 from vastar_runtime.pipeline.policies import Gates
 from vastar_runtime.policy_book import PolicyBook, egress_changed
@@ -122,7 +122,7 @@ class Runtime:
             random_ratio=clocks.random_ratio,
             wall_clock_s=lambda: clocks.wall_clock_ms() / 1000,
         )
-        self._scraper = Scraper(self._meters, self._snapshot)
+        self._scraper = Scraper(self._meters, self._seen)
         self._tokens = TokenFetcher(self._transport, clocks.random_ratio, self._around.wall_clock_s)
         self._upstreams = CredentialedUpstreams(
             compose(self._around), CredentialBook(config, os.environ, self._tokens)
@@ -166,39 +166,15 @@ class Runtime:
 
     def pools(self) -> list[dict[str, Any]]:
         """The connections to upstreams, by key."""
-        return [
-            {
-                "tenant": pool.tenant,
-                "workspace": pool.workspace,
-                "origin": pool.origin,
-                "idle": pool.idle,
-                "active": pool.busy,
-                "waiting": pool.waiting,
-            }
-            for pool in self._transport.stats()
-        ]
+        return pools(self._around)
 
     def databases(self) -> list[dict[str, Any]]:
         """The connections to databases, by data source."""
-        return [
-            {
-                "tenant": row.tenant,
-                "source": row.source,
-                "origin": row.origin,
-                "open": row.idle + row.busy,
-                "idle": row.idle,
-                "active": row.busy,
-                "waiting": row.waiting,
-            }
-            for row in self._further.stats()
-        ]
+        return self._further.told()
 
     def policies(self) -> dict[str, Any]:
         """What the policies are and hold."""
         return describe(self._around) | {"tenants": self._dispatcher.usage.rows()}
-
-    def _snapshot(self) -> Snapshot:
-        return snapshot(self._around, self.state, self._further.stats())
 
     async def metrics(self) -> bytes:
         """The text for Prometheus."""
@@ -261,6 +237,9 @@ class Runtime:
             audit.configure(new.audit.path)
         except RuntimeFileError as error:
             raise ConfigError([_audit_problem(error)]) from None
+
+    def _seen(self) -> Snapshot:
+        return snapshot(self._around, self.state, self._further.stats())
 
     # --- service ------------------------------------------------------------------------------
 

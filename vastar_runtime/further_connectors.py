@@ -1,6 +1,7 @@
 """The connectors beside `http` and `vastar`: databases, and the plug-ins that are configured."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from vastar_runtime.config import ConfigError, Problem, RuntimeConfig
 from vastar_runtime.connectors.plugins import UnknownPlugin, find_plugins
@@ -67,6 +68,21 @@ class FurtherConnectors:
         return [
             DatabaseRow(tenant, name, source.origin, source.idle, source.busy, source.waiting)
             for (tenant, name), source in self._sources.items()
+        ]
+
+    def told(self) -> list[dict[str, Any]]:
+        """The same for people and programs."""
+        return [
+            {
+                "tenant": row.tenant,
+                "source": row.source,
+                "origin": row.origin,
+                "open": row.idle + row.busy,
+                "idle": row.idle,
+                "active": row.busy,
+                "waiting": row.waiting,
+            }
+            for row in self.stats()
         ]
 
     def configure(self, prepared: Prepared) -> None:

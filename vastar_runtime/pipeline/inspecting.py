@@ -22,7 +22,7 @@ from vastar_runtime.policy.breaker import State
 from vastar_runtime.policy.verdicts import Scope
 from vastar_runtime.runtime_state import RuntimeState
 
-__all__ = ["describe", "snapshot"]
+__all__ = ["describe", "pools", "snapshot"]
 
 _MOST_ROWS: Final = 200
 """Of one kind, for people."""
@@ -130,6 +130,21 @@ def describe(around: Surroundings) -> dict[str, Any]:
         "limits": limits[:_MOST_ROWS],
         "keys": len(machines),
     }
+
+
+def pools(around: Surroundings) -> list[dict[str, Any]]:
+    """The connections to upstreams, by key."""
+    return [
+        {
+            "tenant": pool.tenant,
+            "workspace": pool.workspace,
+            "origin": pool.origin,
+            "idle": pool.idle,
+            "active": pool.busy,
+            "waiting": pool.waiting,
+        }
+        for pool in around.transport.stats()
+    ]
 
 
 def _limiters(machines: Machines) -> list[tuple[Scope, tuple[str, ...], Limiters]]:
