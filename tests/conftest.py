@@ -3,6 +3,7 @@
 import gc
 import inspect
 import os
+import signal
 from collections.abc import Iterator
 
 import hypothesis
@@ -23,8 +24,11 @@ _settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") == "true" else "quick")
 )
 
-
 planted.watch()
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background jobs have it ignored, and so would all programs that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _cap_s(item: pytest.Item) -> float:
