@@ -290,7 +290,7 @@ def _log_call(
         connect_us=progress.connect_us,
     )
     if isinstance(outcome, Failure):
-        line.reason = outcome.message
+        line.reason = outcome.message if outcome.logged is None else outcome.logged
     if call.refused_by is not None:
         line.refused_by = call.refused_by
     if call.attempts > 1:

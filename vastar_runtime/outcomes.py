@@ -75,6 +75,7 @@ class Failure(msgspec.Struct, frozen=True):
         retry_after_ms: when it makes sense to come back; 0 is unknown.
         refused_by: policy and scope, where one of our own rules refused.
         disposition: how far the call got, where that is known better than by its progress.
+        logged: what the log says in place of the message, where that may quote somebody's data.
     """
 
     kind: FailureKind
@@ -82,6 +83,7 @@ class Failure(msgspec.Struct, frozen=True):
     retry_after_ms: int = 0
     refused_by: str | None = None
     disposition: Disposition | None = None
+    logged: str | None = None
 
 
 class Streamed(msgspec.Struct, frozen=True):

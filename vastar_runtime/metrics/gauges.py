@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from vastar_runtime.metrics.labels import fit
-from vastar_runtime.metrics.snapshot import BreakerRow, DatabaseRow, QuotaRow, Snapshot
+from vastar_runtime.metrics.snapshot import BreakerRow, DatabaseRow, PoolRow, QuotaRow, Snapshot
 from vastar_runtime.policy.breaker import State
 from vastar_runtime.policy.verdicts import Scope
 
@@ -80,7 +80,7 @@ def _plain(snapshot: Snapshot) -> Iterator[Metric]:
         {
             ("call",): snapshot.waiting_calls,
             ("stream",): snapshot.waiting_streams,
-            ("connection",): sum(row.waiting for row in (*snapshot.pools, *snapshot.databases)),
+            ("connection",): sum(row.waiting for row in _pools(snapshot)),
         },
     )
     waiting: Counter[_Labels] = Counter()
@@ -97,10 +97,15 @@ def _plain(snapshot: Snapshot) -> Iterator[Metric]:
         "Connections to upstreams, idle ones in the pool and busy ones.",
         ("state",),
         {
-            ("idle",): sum(row.idle for row in (*snapshot.pools, *snapshot.databases)),
-            ("busy",): sum(row.busy for row in (*snapshot.pools, *snapshot.databases)),
+            ("idle",): sum(row.idle for row in _pools(snapshot)),
+            ("busy",): sum(row.busy for row in _pools(snapshot)),
         },
     )
+
+
+def _pools(snapshot: Snapshot) -> Iterator[PoolRow | DatabaseRow]:
+    yield from snapshot.pools
+    yield from snapshot.databases
 
 
 def _breaker_counts(snapshot: Snapshot) -> Metric:
@@ -158,7 +163,7 @@ def _origin_connections(snapshot: Snapshot, series_cap: int) -> _Capped:
     """Those with the most connections first."""
     idle: defaultdict[str, int] = defaultdict(int)
     busy: defaultdict[str, int] = defaultdict(int)
-    for row in (*snapshot.pools, *snapshot.databases):
+    for row in _pools(snapshot):
         idle[row.origin] += row.idle
         busy[row.origin] += row.busy
     most = series_cap // 2

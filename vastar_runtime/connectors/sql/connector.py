@@ -182,8 +182,13 @@ class _Attempts:
             assert refused is not None, "an attempt ends with an answer, an error or a refusal"
             return refused
         error = self._error
-        words = f"{self._source.driver_name}: {error.words}"
-        return Failure(error.kind, words, disposition=error.disposition)
+        driver = self._source.driver_name
+        return Failure(
+            error.kind,
+            f"{driver}: {error.words}",
+            disposition=error.disposition,
+            logged=f"{driver}: {error.logged}",
+        )
 
     async def work(self, progress: Progress) -> tuple[Meaning, AttemptResult | None]:
         """One attempt."""

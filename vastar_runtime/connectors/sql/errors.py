@@ -2,13 +2,15 @@
 
 A `SqlError` says to the caller what went wrong and of which kind, and to the policies whom it
 speaks of: an error in a statement shows a server that is well. The words are the database's main
-message with its code behind, which clients read; never its details, which quote rows.
+message with its code behind, which clients read; never its details, which quote rows. The main
+message may quote a value, too, or a piece of the statement: it is for the caller alone, whose they
+are, and the log gets the code and what it means.
 """
 
 import re
 from collections.abc import Mapping
 from enum import Enum, auto
-from typing import Final
+from typing import Final, Self
 
 from vastar_runtime.outcomes import Disposition, FailureKind
 from vastar_runtime.policy.breaker import Evidence
@@ -58,6 +60,17 @@ _FAULTS: Final[Mapping[Blame, Fault]] = {
     Blame.LOST: Fault.RESET,
     Blame.TIMEOUT: Fault.ATTEMPT_TIMEOUT,
 }
+_MEANINGS: Final[Mapping[Blame, str]] = {
+    Blame.CALLER: "the statement or a parameter is refused",
+    Blame.DATA: "the data refuse the statement",
+    Blame.ROLLED_BACK: "rolled back for another transaction's sake",
+    Blame.BUSY: "busy, or locked",
+    Blame.UNREACHABLE: "there is no connection",
+    Blame.LOST: "the connection was lost",
+    Blame.TIMEOUT: "stopped",
+    Blame.SERVER: "the server is in trouble",
+    Blame.TOO_LARGE: "too much data",
+}
 _REFUSED: Final = 400
 _FAILED: Final = 500
 _FINE: Final = classify("GET", AttemptResult(200), has_idempotency_key=False)
@@ -70,6 +83,7 @@ class SqlError(Exception):
         blame: whose doing it is.
         words: for the caller.
         disposition: how far it got, where that is known better than by the call's progress.
+        logged: for the log: the words where they are ours, else without what they may quote.
     """
 
     def __init__(self, blame: Blame, words: str, disposition: Disposition | None = None) -> None:
@@ -77,6 +91,21 @@ class SqlError(Exception):
         self.blame = blame
         self.words = words
         self.disposition = disposition
+        self.logged = words
+
+    @classmethod
+    def said(cls, blame: Blame, message: str, code: str = "") -> Self:
+        """What a database or its library said, which may quote anything.
+
+        Args:
+            blame: whose doing it is.
+            message: its main message.
+            code: `SQLSTATE 23505`, `SQLITE_BUSY`; empty where there is none.
+        """
+        behind = f" ({code})" if code else ""
+        error = cls(blame, short(message) + behind)
+        error.logged = f"{_MEANINGS[blame]}{behind}"
+        return error
 
     @property
     def kind(self) -> FailureKind:

@@ -28,7 +28,7 @@ import msgspec
 
 from vastar_client.wire.rows import SqlStatement
 from vastar_client.wire.values import Json
-from vastar_runtime.connectors.sql.errors import Blame, SqlError, blame_of_sqlite, short
+from vastar_runtime.connectors.sql.errors import Blame, SqlError, blame_of_sqlite
 from vastar_runtime.connectors.sql.jobs import Job, Params, Result
 from vastar_runtime.connectors.sql.sessions import Gauge, Session
 from vastar_runtime.outcomes import Disposition
@@ -105,7 +105,8 @@ class SqliteDriver:
                 raise
         except sqlite3.Error as error:
             told = _error(error)
-            raise SqlError(told.blame, told.words, Disposition.NOT_SENT) from None
+            told.disposition = Disposition.NOT_SENT
+            raise told from None
         return SqliteSession(
             connection,
             read_only=self._read_only,
@@ -348,7 +349,5 @@ _OF_THE_MODULE: Final[Mapping[type[sqlite3.Error], Blame]] = {
 
 def _error(error: sqlite3.Error) -> SqlError:
     code = _code(error)
-    if code:
-        return SqlError(blame_of_sqlite(code), f"{short(str(error))} ({code})")
-    blame = _OF_THE_MODULE.get(type(error), Blame.DATA)
-    return SqlError(blame, short(str(error)))
+    blame = blame_of_sqlite(code) if code else _OF_THE_MODULE.get(type(error), Blame.DATA)
+    return SqlError.said(blame, str(error), code)

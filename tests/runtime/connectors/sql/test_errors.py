@@ -92,3 +92,15 @@ def test_what_was_not_sent_is_tried_again_by_itself():
 def test_words_are_on_one_line():
     assert short(" a\n  b ") == "a b"
     assert len(short("x" * 1000)) == 300
+
+
+def test_what_a_database_says_is_for_the_caller_and_not_for_the_log():
+    error = SqlError.said(Blame.DATA, 'value "hunter2" is out of range', "SQLSTATE 22003")
+    assert error.words == 'value "hunter2" is out of range (SQLSTATE 22003)'
+    assert error.logged == "the data refuse the statement (SQLSTATE 22003)"
+    assert SqlError.said(Blame.CALLER, "near hunter2").logged == (
+        "the statement or a parameter is refused"
+    )
+    for blame in Blame:
+        assert SqlError.said(blame, "x").logged
+    assert SqlError(Blame.TIMEOUT, "the time passed").logged == "the time passed"
