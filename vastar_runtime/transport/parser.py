@@ -243,9 +243,12 @@ class ResponseParser:
             self._violation = "HTTP version other than 1.0 or 1.1"
             return
         self.head_complete = True
+        is_chunked = False
         for name, value in self.headers:
-            if name == b"transfer-encoding" and value.lower() != b"chunked":
-                self._violation = "transfer coding other than chunked"
+            if name == b"transfer-encoding":
+                if is_chunked or value.lower() != b"chunked":
+                    self._violation = "transfer coding other than chunked, once"
+                is_chunked = True
         if self._is_head:
             # llhttp does not know the request: it waits for a body that will not come, unless it
             # says at once that the message ends. Until then it is no use for another response.
@@ -254,6 +257,8 @@ class ResponseParser:
             self._stale = True
         else:
             self.keep_alive = parser.should_keep_alive()
+        if is_chunked and self.http_version == "1.0":
+            self.keep_alive = False  # RFC 9112, 6.1: its framing is not to be trusted
 
     def _persists(self) -> bool:
         """RFC 9112, 9.3, for a response whose framing does not matter."""

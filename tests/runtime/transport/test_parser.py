@@ -14,6 +14,7 @@ from vastar_runtime.transport.parser import ResponseParser
 
 EMPTY_LINE_BEFORE_STATUS = re.compile(rb"(\A|\r\n\r\n)[\r\n]+HTTP/")
 OK = b"HTTP/1.1 200 OK\r\n"
+CODED_1_0 = b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 _TOKEN = st.text("abcXYZ019-_!~", min_size=1, max_size=8).map(str.encode)
 _VALUE = st.binary(max_size=20).map(
@@ -122,6 +123,10 @@ def test_damaged_responses_are_refused_or_read_the_same_as_h11(
         (OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n", "invalid HTTP: transfer coding other"),
         (OK + b"Transfer-Encoding: identity\r\n\r\nabc", "invalid HTTP: transfer coding other"),
         (
+            OK + b"Transfer-Encoding: chunked\r\n" * 2 + b"\r\n0\r\n\r\n",
+            "invalid HTTP: transfer coding other than chunked, once",
+        ),
+        (
             OK + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
             "invalid HTTP: duplicate Content-Length",
         ),
@@ -199,6 +204,8 @@ def test_trailers_come_behind_the_body() -> None:
         (b"GET", b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", False),
         (b"GET", b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok", True),
         (b"GET", OK + b"\r\nok", False),
+        (b"GET", CODED_1_0 + b"1\r\na\r\n0\r\n\r\n", False),
+        (b"HEAD", CODED_1_0, False),
         (b"GET", b"HTTP/1.1 204 X\r\n\r\n", True),
         (b"GET", b"HTTP/1.1 304 X\r\nContent-Length: 100\r\n\r\n", True),
         (b"GET", b"HTTP/1.1 304 X\r\n\r\nbody", False),
