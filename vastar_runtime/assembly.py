@@ -26,8 +26,8 @@ from vastar_runtime.credentials import (
     unusable_secrets,
 )
 from vastar_runtime.dispatch import Dispatcher
-from vastar_runtime.further_connectors import FurtherConnectors
-from vastar_runtime.identity import Doors, Identity, caller_context
+from vastar_runtime.further_connectors import FurtherConnectors, forbidden_databases
+from vastar_runtime.identity import Doors, Guest, Identity, caller_context
 from vastar_runtime.logs import get_logger
 from vastar_runtime.metrics import Meters, Scraper, Snapshot
 from vastar_runtime.pipeline import Connector, Machines, Pipeline, Surroundings, compose
@@ -35,6 +35,7 @@ from vastar_runtime.pipeline.guarding import EgressGuard
 from vastar_runtime.pipeline.inspecting import describe, pools, snapshot
 from vastar_runtime.pipeline.making import OWN, SharedMaker
 from vastar_runtime.pipeline.policies import Gates
+from vastar_runtime.pipeline.working import named_addresses
 from vastar_runtime.policy_book import PolicyBook, egress_changed
 from vastar_runtime.runtime_files import RuntimeFileError
 from vastar_runtime.runtime_state import RuntimeState
@@ -111,7 +112,9 @@ class Runtime:
         guard, self._transport = EgressGuard.before(
             transport_settings(config), network, machines, gates
         )
-        self._further = FurtherConnectors(config, os.environ)
+        self._further = FurtherConnectors(
+            config, os.environ, named_addresses(guard, self._transport)
+        )
         self._meters = Meters(("http", "vastar", *self._further.names))
         self._around = Surroundings(
             machines=machines,
@@ -205,11 +208,11 @@ class Runtime:
         running, changes = taken_up(self.config, new), compare(self.config, new)
         now_s, book = trio.current_time(), PolicyBook(new)
         credentials = CredentialBook(new, os.environ, self._tokens, self._upstreams.book)
-        sources = self._further.prepare(new)
+        sources = self._further.prepare(new, anew=(moved := egress_changed(self.config, new)))
         self._reopen_audit(new)
         machines = self._around.machines
         machines.reconfigure(book, now_s)
-        if egress_changed(self.config, new):
+        if moved:
             self._transport.renew()
         self._around.wake(
             machines.admission.change(
@@ -265,6 +268,7 @@ class Runtime:
         uid: int | None = None,
         pid: int | None = None,
         caller: Caller | None = None,
+        guest: Guest | None = None,
     ) -> None:
         """Serve one caller until it is gone. Raises nothing but cancellation.
 
@@ -273,6 +277,7 @@ class Runtime:
             uid: the user at the other end, where the kernel tells.
             pid: the process, likewise.
             caller: all of that, and more; but for the number of the connection.
+            guest: on whom it is counted; None counts on nobody.
         """
         self._connection_ids += 1
         caller = attrs.evolve(caller or Caller(0, uid, pid), connection_id=self._connection_ids)
@@ -283,6 +288,7 @@ class Runtime:
             self._limits,
             self.state,
             self._identity.visa(caller),
+            guest,
         )
         self._sessions.add(session)
         try:
@@ -331,25 +337,24 @@ def refuse_unusable(config: RuntimeConfig, environ: Mapping[str, str]) -> None:
         ConfigError: naming what cannot be used, without secrets.
     """
     settings = transport_settings(config)
-    problems = unusable_secrets(config, environ)
+    problems = unusable_secrets(config, environ) + forbidden_databases(config, PolicyBook(config))
     try:
         ProxyTable(settings.proxy, environ)
     except ValueError as error:
         problems.append(
             Problem("proxies", "", str(error), "give http, https, socks5 or socks5h://host:port")
         )
+    right = "give PEM files, and the key that belongs to the certificate"
     if settings.tls != TlsSettings():
         try:
             TlsContexts().get(settings.tls)
         except OSError as error:
             files = ", ".join(filter(None, (config.tls.ca_file, config.tls.client_cert_file)))
-            right = "give PEM files, and the key that belongs to the certificate"
             problems.append(Problem(files or "[tls]", "tls", reason(error), right))
     try:
         caller_context(config.tcp)
     except OSError as error:
         files = ", ".join(filter(None, (config.tcp.cert_file, config.tcp.client_ca_file)))
-        right = "give PEM files, and the key that belongs to the certificate"
         problems.append(Problem(files, "tcp", reason(error), right))
     if problems:
         raise ConfigError(problems)

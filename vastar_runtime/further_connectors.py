@@ -3,20 +3,56 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vastar_runtime.config import ConfigError, Problem, RuntimeConfig
+from vastar_runtime.config import (
+    ConfigError,
+    Problem,
+    RuntimeConfig,
+    all_databases,
+    database_address,
+    dotted,
+)
 from vastar_runtime.connectors.plugins import UnknownPlugin, find_plugins
-from vastar_runtime.connectors.sql import DATABASE_NAMES, Source, SqlConnector, sources_of
+from vastar_runtime.connectors.sql import (
+    DATABASE_NAMES,
+    LookUp,
+    Source,
+    SqlConnector,
+    server_of,
+    sources_of,
+)
 from vastar_runtime.credentials.passwords import database_passwords
 from vastar_runtime.metrics import DatabaseRow
 from vastar_runtime.pipeline import Connector, Surroundings
+from vastar_runtime.pipeline.policies import PolicyBook
 from vastar_runtime.pipeline.working import Works
+from vastar_runtime.policy.egress import rules_of_named
+from vastar_runtime.policy.modes import Mode
 
-__all__ = ["FurtherConnectors", "Prepared"]
+__all__ = ["FurtherConnectors", "Prepared", "forbidden_databases"]
 
 Prepared = dict[tuple[str, str], Source]
 """Data sources that are not used yet."""
 
 _OWN: frozenset[str] = frozenset({"http", "vastar", *DATABASE_NAMES})
+
+
+def forbidden_databases(config: RuntimeConfig, book: PolicyBook) -> list[Problem]:
+    """Data sources whose very names the egress guard would refuse, call by call."""
+    problems = []
+    for path, database in all_databases(config):
+        address = database_address(database.url or "")
+        server = server_of(address)
+        if server is None:
+            continue
+        rules = rules_of_named(book.of(path[1], None, address.origin).egress)
+        refusal = rules.refusal_of_name(server)
+        if refusal is not None and (refusal.always or rules.settings.mode is Mode.ENFORCE):
+            right = "name another"
+            if not refusal.always:
+                right += f", or leave it out of {refusal.rule} in the tenant's [egress]"
+            wrong = f"the egress guard refuses {address.host}: {refusal.reason}"
+            problems.append(Problem("configuration", dotted((*path, "url")), wrong, right))
+    return problems
 
 
 class FurtherConnectors:
@@ -25,6 +61,7 @@ class FurtherConnectors:
     Args:
         config: as loaded.
         environ: where secrets may be.
+        look_up: of the servers of data sources.
 
     Attributes:
         names: of them, in order.
@@ -33,8 +70,11 @@ class FurtherConnectors:
         ConfigError: a plug-in is not there, or a password cannot be read.
     """
 
-    def __init__(self, config: RuntimeConfig, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, config: RuntimeConfig, environ: Mapping[str, str], look_up: LookUp | None = None
+    ) -> None:
         self._environ = environ
+        self._look_up = look_up
         for name in _OWN.intersection(config.plugins.load):
             wrong = f"the name {name} is of a connector of the runtime's own"
             raise ConfigError([Problem("configuration", "plugins.load", wrong, "leave it out")])
@@ -55,13 +95,18 @@ class FurtherConnectors:
         self._sql = SqlConnector(Works(surroundings), self._sources)
         return {**dict.fromkeys(DATABASE_NAMES, self._sql), **self._plugins}
 
-    def prepare(self, config: RuntimeConfig) -> Prepared:
+    def prepare(self, config: RuntimeConfig, *, anew: bool = False) -> Prepared:
         """The data sources of `config`; those that are as before are the same.
+
+        Args:
+            config: checked.
+            anew: none is the same: what is open may lead where nothing may any more.
 
         Raises:
             ConfigError: a password cannot be read.
         """
-        return sources_of(config, database_passwords(config, self._environ), self._sources)
+        passwords = database_passwords(config, self._environ)
+        return sources_of(config, passwords, None if anew else self._sources, self._look_up)
 
     def stats(self) -> list[DatabaseRow]:
         """The connections of each data source now."""

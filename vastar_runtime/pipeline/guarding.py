@@ -5,7 +5,8 @@ the name before anything else is done for a request, so that a refused one costs
 no trace at any machine. The transport asks about each address that it is about to connect to, and
 about a proxy's own; it connects to what was judged and looks up nothing twice. Each request asks
 anew, so a redirect is a request like any other; a pooled connection leads where its address was
-judged.
+judged. Servers that the configuration names, those of data sources, are judged at the same two
+ends, by what is left of the rules for them (`rules_of_named`).
 
 Every refusal is counted by its gate, and told to the audit log with the address, which the caller
 is not told.
@@ -18,7 +19,12 @@ from vastar_runtime.audit import audit
 from vastar_runtime.calls import Call
 from vastar_runtime.pipeline.machines import Machines
 from vastar_runtime.pipeline.policies import Gates
-from vastar_runtime.policy.egress import EgressRefusal, EgressRules, EgressSettings
+from vastar_runtime.policy.egress import (
+    EgressRefusal,
+    EgressRules,
+    EgressSettings,
+    rules_of_named,
+)
 from vastar_runtime.policy.modes import Mode
 from vastar_runtime.policy.verdicts import Refused
 from vastar_runtime.policy.verdicts import Scope as Whose
@@ -142,6 +148,19 @@ class EgressGuard:
         """
         tenant, workspace = scope
         rules = self._machines.book.of(tenant, workspace, str(origin)).egress
+        self._check(rules, scope, origin, ip)
+
+    def check_named_address(self, tenant: str, server: Origin, ip: str) -> None:
+        """Judge an address that a server of the configuration was looked up to.
+
+        Raises:
+            Forbidden: no connection may be made to it.
+        """
+        rules = rules_of_named(self._machines.book.of(tenant, None, str(server)).egress)
+        self._check(rules, (tenant, ""), server, ip)
+
+    def _check(self, rules: EgressRules, scope: Scope, origin: Origin, ip: str) -> None:
+        tenant, workspace = scope
         refusal = rules.refusal_of_address(ip)
         if refusal is None and rules.asks_whose and self._is_own_address(ip):
             refusal = rules.refusal_of_own_address(ip)

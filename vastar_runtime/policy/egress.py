@@ -11,6 +11,7 @@ matter for the time that takes, nor for the first time.
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import attrs
@@ -25,7 +26,7 @@ from vastar_runtime.policy.addresses import (
 )
 from vastar_runtime.policy.modes import Mode
 
-__all__ = ["EgressRefusal", "EgressRules", "EgressSettings"]
+__all__ = ["EgressRefusal", "EgressRules", "EgressSettings", "rules_of_named"]
 
 _MOST_VERDICTS: Final = 4096
 """Of one set of rules; callers choose the names, so beyond it all are forgotten."""
@@ -221,6 +222,19 @@ class EgressRules:
         if settings.allow_hosts and not is_listed:
             return _of_name("allow_hosts", "the host is none of those that are allowed")
         return None if address is None else self.refusal_of_address(host)
+
+
+@lru_cache(maxsize=256)
+def rules_of_named(rules: EgressRules) -> EgressRules:
+    """What is left of rules for a server that the configuration names, and no caller.
+
+    Naming it is to allow it: what is meant to be reached (`allow_hosts`, `allow_ports`, `schemes`,
+    `public_only`) says nothing of it. What is denied in so many words stays denied, and metadata.
+    """
+    settings = attrs.evolve(
+        rules.settings, public_only=False, allow_hosts=(), allow_ports=(), schemes=("postgres",)
+    )
+    return EgressRules(settings)
 
 
 @attrs.frozen

@@ -9,13 +9,13 @@ use; every way out of `exchange` but the response gives it back, and the respons
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import msgspec
 import trio
 
-from vastar_runtime.transport.dialing import AddressCheck, Dialer, ProxyAddressCheck, Scope
+from vastar_runtime.transport.dialing import AddressCheck, Dialer, ProxyAddressCheck, Scope, passed
 from vastar_runtime.transport.errors import FaultKind, LocalFault, TransportError
 from vastar_runtime.transport.http1 import Http1Connection
 from vastar_runtime.transport.messages import Origin, UpstreamRequest, rewind
@@ -107,6 +107,23 @@ class HttpTransport:
         self._idle_appeared = trio.Event()
         self._closed = False
         self._renewed_at_s = -math.inf
+
+    async def look_up(
+        self, tenant: str, origin: Origin, check: Callable[[str], None]
+    ) -> list[str]:
+        """The addresses that a server may be reached at, for those who connect by themselves.
+
+        Args:
+            tenant: on whose behalf; lookups are bounded for each.
+            origin: host and port.
+            check: raises to forbid an address.
+
+        Raises:
+            OSError, UnicodeError: the lookup failed.
+            LocalFault: none of the addresses passed.
+        """
+        found = await self._network.resolve(origin.host, origin.port, tenant=tenant)
+        return [address.ip for address in passed(found, check)]
 
     def renew(self) -> None:
         """Open new connections from now on: the rules for where they may lead have changed.

@@ -27,7 +27,7 @@ from vastar_runtime.transport.settings import TlsSettings, TransportSettings
 from vastar_runtime.transport.tls import TlsContexts, start_tls
 from vastar_runtime.transport.tunnel import ProxyFailure, open_tunnel
 
-__all__ = ["AddressCheck", "Dialer", "Line", "ProxyAddressCheck", "Scope"]
+__all__ = ["AddressCheck", "Dialer", "Line", "ProxyAddressCheck", "Scope", "passed"]
 
 Scope = tuple[str, str]
 """(tenant, workspace) on whose behalf a call is made."""
@@ -140,7 +140,7 @@ class Dialer:
         found = await self._network.resolve(origin.host, origin.port, tenant=scope[0])
         progress.dns_us = _since_us(started_s)
         check = self._check_address
-        return _passed(found, None if check is None else partial(check, scope, origin))
+        return passed(found, None if check is None else partial(check, scope, origin))
 
     async def _through(
         self, scope: Scope, origin: Origin, proxy: Proxy, tls: TlsSettings, progress: Progress
@@ -154,10 +154,10 @@ class Dialer:
             progress.phase = Phase.PROXY
         elif self._check_address is not None and is_numeric(host):
             literal = Address(0, (host, origin.port))
-            _passed([literal], partial(self._check_address, scope, origin))
+            passed([literal], partial(self._check_address, scope, origin))
         found = await self._network.resolve(proxy.host, proxy.port, tenant=scope[0])
         check = self._check_proxy_address
-        addresses = _passed(found, None if check is None else partial(check, scope))
+        addresses = passed(found, None if check is None else partial(check, scope))
         channel = await self._connect_any(addresses)
         try:
             if proxy.scheme == "https":
@@ -244,7 +244,7 @@ class _Race:
             channel.abort()
 
 
-def _passed(found: Sequence[Address], check: Callable[[str], None] | None) -> list[Address]:
+def passed(found: Sequence[Address], check: Callable[[str], None] | None) -> list[Address]:
     """Those that `check` has nothing against, best first.
 
     Raises:

@@ -35,6 +35,7 @@ from vastar_runtime.outcomes import (
     too_large,
 )
 from vastar_runtime.policy.classify import AttemptResult, Meaning
+from vastar_runtime.transport import Origin
 from vastar_runtime.transport.progress import Phase, Progress
 
 __all__ = ["DATABASE_NAMES", "SqlConnector", "Work"]
@@ -68,7 +69,7 @@ class Lease(Protocol):
     ) -> None:
         """Give back what the call held."""
 
-    async def run(self, origin: str, work: Work) -> Failure | None:
+    async def run(self, origin: str, work: Work, server: Origin | None = None) -> Failure | None:
         """Have `work` done, as often as the policies say; why a policy refused, where one did."""
 
 
@@ -140,7 +141,7 @@ class SqlConnector:
         call.origin = source.origin
         attempts = _Attempts(call, job, source)
         with self._works.lease(call) as lease:
-            refused = await lease.run(source.origin, attempts.work)
+            refused = await lease.run(source.origin, attempts.work, source.server)
         return attempts.outcome(refused)
 
     def _source(self, call: Call, job: Job) -> Source:

@@ -4,22 +4,33 @@ A `Source` lends sessions: at most so many at once, an idle one before a new one
 back first, so that those of a quiet time grow old and are closed. Whoever waits does so in order.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, TypeVar
 
 import attrs
 import trio
 
-from vastar_runtime.config import DatabaseConfig, RuntimeConfig, all_databases, database_address
+from vastar_runtime.config import (
+    DatabaseAddress,
+    DatabaseConfig,
+    RuntimeConfig,
+    all_databases,
+    database_address,
+)
 from vastar_runtime.connectors.sql.errors import Blame, SqlError
 from vastar_runtime.connectors.sql.interrupting import in_thread
 from vastar_runtime.connectors.sql.sessions import Driver, Session
+from vastar_runtime.transport import Origin
 
-__all__ = ["Password", "Source", "sources_of"]
+__all__ = ["LookUp", "Password", "Source", "server_of", "sources_of"]
 
 T = TypeVar("T")
 Password = Callable[[], str]
+LookUp = Callable[[str, Origin], Awaitable[Sequence[str]]]
+"""For a tenant: the addresses of a server that may be connected to. Raises OSError, UnicodeError;
+what else it raises (`Forbidden`) is a refusal, and goes through everybody's hands."""
 
 _SPARE_THREADS: Final = 4
 """For those that did not return in time, beside one for each connection."""
@@ -38,14 +49,18 @@ class Source:
         config: what is written of it.
         driver: opens sessions.
         name: of the driver.
+        server: where it is on the network; None: nowhere.
 
     Attributes:
-        config: as given.
+        config, server: as given.
         origin: the server, for policies and logs.
     """
 
-    def __init__(self, config: DatabaseConfig, driver: Driver, name: str) -> None:
+    def __init__(
+        self, config: DatabaseConfig, driver: Driver, name: str, server: Origin | None = None
+    ) -> None:
         self.config = config
+        self.server = server
         self.driver_name = name
         self.origin = driver.origin
         self._driver = driver
@@ -192,6 +207,7 @@ def sources_of(
     config: RuntimeConfig,
     passwords: Mapping[tuple[str, str], Password],
     before: "Mapping[tuple[str, str], Source] | None" = None,
+    look_up: LookUp | None = None,
 ) -> dict[tuple[str, str], Source]:
     """The sources by tenant and name; those that are as `before` are those of before.
 
@@ -199,6 +215,7 @@ def sources_of(
         config: checked.
         passwords: of the sources that have one.
         before: of the configuration before.
+        look_up: for drivers that connect; by default the host's own, where all may be reached.
     """
     sources = {}
     for (_, tenant, _, name), database in all_databases(config):
@@ -207,17 +224,31 @@ def sources_of(
         if known is not None and known.config == database:
             sources[key] = known
         else:
-            sources[key] = _source(database, passwords.get(key))
+            bound = None if look_up is None else partial(look_up, tenant)
+            sources[key] = _source(database, passwords.get(key), bound)
     return sources
 
 
-def _source(database: DatabaseConfig, password: Password | None) -> Source:
+def server_of(address: DatabaseAddress) -> Origin | None:
+    """Where a data source is on the network, for the egress guard; None: it is a file."""
+    if not address.host:
+        return None
+    return Origin(address.driver, address.host, address.port)
+
+
+def _source(
+    database: DatabaseConfig,
+    password: Password | None,
+    look_up: Callable[[Origin], Awaitable[Sequence[str]]] | None,
+) -> Source:
+    del look_up  # until the driver takes it
     assert database.url is not None, "it was checked"
     address = database_address(database.url)
     if address.driver == "postgres":
         from vastar_runtime.connectors.sql.postgres import PostgresDriver  # noqa: PLC0415 - not all have psycopg
 
-        return Source(database, PostgresDriver(address, database, password), address.driver)
+        driver: Driver = PostgresDriver(address, database, password)
+        return Source(database, driver, address.driver, server_of(address))
     from vastar_runtime.connectors.sql.sqlite import SqliteDriver  # noqa: PLC0415 - 4 ms for all
 
     driver = SqliteDriver(
