@@ -13,5 +13,6 @@ one list of steps is the report, the replay and what is made smaller; the judge 
 - `_model` is the judge of one connection, `_calls` of one call, `_violation` what they raise.
 - `_steps` is the file format, `_minimise` makes a failing list smaller, `_cli` the command.
 - `planted` breaks a copy of our runtime on purpose, and asks whether the fuzzer notices.
-- `codec` (extra `fuzz`) is coverage-guided: the codec against the generated code, with atheris.
+- `targets` are functions of bytes, each with an oracle; `coverage` (extra `fuzz`) attacks them with
+  atheris, from the corpus in `tests/fuzz_corpus`.
 """
