@@ -131,7 +131,22 @@ def ensure_environment() -> None:
     pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     if step("installing the project and its tools into .venv", [*pip, "-e", ".[dev]"]):
         raise SystemExit(PIP_FAILED)
+    # Coverage-guided fuzzing is had where there is a wheel of it: from source it needs a compiler.
+    optional = extra("fuzz")
+    if optional and step(
+        "installing the coverage-guided fuzzer", [*pip, "--only-binary=:all:", *optional]
+    ):
+        say("no coverage-guided fuzzer here: its slow test is left out, its targets are tested")
     STAMP.write_text(wanted)
+
+
+def extra(name: str) -> list[str]:
+    """The requirements of one of the project's extras, none where there is no such."""
+    import tomllib  # noqa: PLC0415 - not in the Pythons that are refused with a sentence
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8")).get("project", {})
+    found: list[str] = project.get("optional-dependencies", {}).get(name, [])
+    return found
 
 
 def python(*arguments: str) -> list[str]:

@@ -62,6 +62,25 @@ def test_the_environment_is_made_once_and_again_when_the_project_changes(
     assert len(runs.commands) == 3
 
 
+@pytest.mark.parametrize(("code", "is_missed"), [(0, False), (1, True)])
+def test_where_there_is_no_wheel_of_the_fuzzer_the_rest_is_there_all_the_same(
+    clone: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    code: int,
+    is_missed: bool,
+) -> None:
+    extras = "[project]\n[project.optional-dependencies]\nfuzz = ['atheris>=3']\n"
+    (clone / "pyproject.toml").write_text(extras)
+    runs = Runs(0, 0, code)
+    monkeypatch.setattr(dev, "run", runs)
+    dev.ensure_environment()
+    assert runs.commands[-1][-2:] == ["--only-binary=:all:", "atheris>=3"]
+    assert ("its slow test is left out" in capsys.readouterr().out) is is_missed
+    dev.ensure_environment()
+    assert len(runs.commands) == 3
+
+
 @pytest.mark.parametrize(("codes", "advice"), [((1,), "python3-venv"), ((0, 1), "PIP_INDEX_URL")])
 def test_a_failed_setup_says_what_to_do_and_is_tried_again(
     clone: Path, monkeypatch: pytest.MonkeyPatch, codes: tuple[int, ...], advice: str
