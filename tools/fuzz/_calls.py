@@ -13,7 +13,8 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from tools.fuzz._upstream import pattern
+from tools.fuzz._circuits import Circuits
+from tools.fuzz._upstream import SHARED, STEADY, pattern
 from tools.fuzz._violation import Violation
 from vastar_client.wire import (
     Disposition,
@@ -31,7 +32,10 @@ from vastar_client.wire.codec import MalformedError, one_buffer
 from vastar_client.wire.enums import ResponseFormat
 from vastar_client.wire.limits import INITIAL_STREAM_WINDOW_BYTES
 
-__all__ = ["Call", "Hits", "Target", "call_of"]
+__all__ = ["NOISY", "Call", "Hits", "Target", "call_of"]
+
+NOISY: Final = "noisy"
+"""How tenants begin that ask the shared origin for what fails; it never fails any other."""
 
 _DATABASES: Final = frozenset({"db", "postgres", "mysql"})
 """Without a source and an operation of theirs: not implemented (as published), or invalid."""
@@ -45,8 +49,8 @@ class Hits(Protocol):
     """What the judge asks the upstream."""
 
     @property
-    def ports(self) -> tuple[int, int]:
-        """(steady, troubled)."""
+    def ports(self) -> tuple[int, ...]:
+        """Steady, troubled, shared."""
 
     def hits(self, token: str) -> int:
         """How many requests came with `token`."""
@@ -54,7 +58,12 @@ class Hits(Protocol):
 
 @attrs.frozen
 class Target:
-    """A request to the fuzzer's upstream: what it asks, its token, and on which port."""
+    """A request to the fuzzer's upstream: what it asks, its token, and on which port.
+
+    Attributes:
+        is_steady: it never failed this tenant, as the runtime sees it.
+        is_prompt: it fails at once, where it does, and is not tried again.
+    """
 
     what: str
     token: str
@@ -62,6 +71,8 @@ class Target:
     is_steady: bool
     timeout_ms: int
     is_native: bool
+    origin: str = ""
+    is_prompt: bool = False
 
 
 def _target_of(request: ExecuteRequest, hits: Hits | None) -> Target | None:
@@ -80,7 +91,7 @@ def _target_of(request: ExecuteRequest, hits: Hits | None) -> Target | None:
                 return None
     except (MalformedError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    origins = {f"http://127.0.0.1:{port}": port == hits.ports[0] for port in hits.ports}
+    origins = {f"http://127.0.0.1:{port}": number for number, port in enumerate(hits.ports)}
     parts = url.split("/") if isinstance(url, str) else []
     origin = "/".join(parts[:_PARTS])
     if origin not in origins or len(parts) < _PARTS + 2 or method not in {"GET", "POST"}:
@@ -91,7 +102,18 @@ def _target_of(request: ExecuteRequest, hits: Hits | None) -> Target | None:
     )
     what, token, *rest = parts[_PARTS:]
     size = int(rest[0]) if rest and rest[0].isdigit() else 0
-    return Target(what, token, size, origins[origin], int(timeout_ms), answers_native)
+    number = origins[origin]
+    is_noisy = request.tenant_id.startswith(NOISY)
+    return Target(
+        what,
+        token,
+        size,
+        number == STEADY or (number == SHARED and not is_noisy),
+        int(timeout_ms),
+        answers_native,
+        origin,
+        number == SHARED and (what != "503" or method == "POST"),
+    )
 
 
 @attrs.define(eq=False)
@@ -108,6 +130,10 @@ class Call:
         received_bytes: of its stream.
         has_started: its head came.
         body_has_ended: the last chunk of its request's body was sent.
+        body_bytes: of its request's body, sent.
+        body_granted_bytes: of it, beyond the window at the start.
+        circuits: what is known of them, where they are judged.
+        sent_at_s: when its request was about to be sent.
     """
 
     request: ExecuteRequest
@@ -120,6 +146,10 @@ class Call:
     received_bytes: int = 0
     has_started: bool = False
     body_has_ended: bool = False
+    body_bytes: int = 0
+    body_granted_bytes: int = 0
+    circuits: Circuits | None = None
+    sent_at_s: float = attrs.field(factory=time.monotonic)
     _sequence: int = 0
 
     @property
@@ -162,7 +192,7 @@ class Call:
             return False
         if target.what == "hang":
             return 0 < target.timeout_ms <= _SOON_MS
-        return target.is_steady
+        return target.is_steady or target.is_prompt
 
     def starts(self, message: StreamStart) -> None:
         """The head of its stream came."""
@@ -209,6 +239,9 @@ class Call:
         if not is_base:
             self._judge_disposition(final)
             self._judge_breaker(final)
+            self._judge_upload(final)
+            if final.error_message == "internal error":
+                raise Violation("no bugs are told", f"{final} to {self.request}")
         if is_success and self.target is not None and not self.shares_id:
             self._judge_body(self.target, final)
         is_sound = self.target is not None or (
@@ -243,6 +276,22 @@ class Call:
         is_refused = (final.refused_by or "").startswith("circuit_breaker")
         if is_refused and self.target is not None and self.target.is_steady:
             raise Violation("circuits open for a reason", f"{final}: this origin never failed")
+        if self.target is not None and self.circuits is not None and not self.shares_id:
+            tenant = self.request.tenant_id, self.target.origin
+            if final.disposition is Disposition.NOT_SENT and is_refused:
+                self.circuits.refused(tenant, self.sent_at_s, final)
+            elif final.disposition > Disposition.NOT_SENT:
+                self.circuits.went_out(tenant, self.sent_at_s, final)
+
+    def _judge_upload(self, final: ExecuteResponse | StreamEnd) -> None:
+        """What was granted by now was granted before it was taken: more cannot end well."""
+        granted = INITIAL_STREAM_WINDOW_BYTES + self.body_granted_bytes
+        is_success = final.error_class is ErrorClass.SUCCESS
+        if is_success and not self.shares_id and self.body_bytes > granted:
+            raise Violation(
+                "the window of a body",
+                f"{final}: {self.body_bytes} bytes were taken where {granted} were granted",
+            )
 
     def _judge_meaning(self, final: ExecuteResponse | StreamEnd) -> None:
         connector = self.request.connector_name
@@ -276,6 +325,7 @@ class Call:
             raise Violation("payloads are readable", f"{final}: {error}") from None
         said = {
             "ok": (200, f"ok {target.token}".encode()),
+            "late": (200, f"ok {target.token}".encode()),
             "503": (503, f"no {target.token}".encode()),
             "stream": (200, pattern(0, target.size)),
         }.get(target.what)
@@ -305,6 +355,6 @@ def _demand(final: ExecuteResponse | StreamEnd, wanted: ErrorClass, why: str) ->
 CallMaker = Callable[[ExecuteRequest], Call]
 
 
-def call_of(request: ExecuteRequest, hits: Hits | None) -> Call:
+def call_of(request: ExecuteRequest, hits: Hits | None, circuits: Circuits | None = None) -> Call:
     """The call that `request` begins; `hits` is our upstream, if it may ask that."""
-    return Call(request, hits, _target_of(request, hits))
+    return Call(request, hits, _target_of(request, hits), circuits=circuits)

@@ -14,10 +14,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from tools.fuzz import strategies
+from tools.fuzz._calls import NOISY
 from tools.fuzz._steps import Step
+from tools.fuzz._upstream import SHARED, STEADY, TROUBLED
 from tools.fuzz._violation import Violation
 from tools.fuzz._world import World
-from vastar_client.wire import Cancel, CreditUpdate, HealthCheck, Message, RequestChunk
+from vastar_client.wire import (
+    Cancel,
+    CreditUpdate,
+    ExecuteRequest,
+    HealthCheck,
+    Message,
+    RequestChunk,
+)
 
 __all__ = ["PROFILES", "Session", "machine"]
 
@@ -197,13 +206,13 @@ class _Wire(_Machine):
 class _Calls(_Machine):
     """Calls that reach the upstream."""
 
-    def _url(self, path: str, *, troubled: bool = False, size: int | None = None) -> str:
+    def _url(self, path: str, *, port: int = STEADY, size: int | None = None) -> str:
         upstream = self._world.upstream
         assert upstream is not None
         self._next_token += 1
         tail = "" if size is None else f"/{size}"
         token = f"{self._world.salt}t{self._next_token}"
-        return f"http://127.0.0.1:{upstream.ports[troubled]}/{path}/{token}{tail}"
+        return f"http://127.0.0.1:{upstream.ports[port]}/{path}/{token}{tail}"
 
     def _draw_id(self, data: st.DataObject) -> Callable[[int], int]:
         """Of a call that is open on a connection, mostly."""
@@ -245,7 +254,7 @@ class _Calls(_Machine):
         limits = (0, 0, 0, 30) if can_cancel else (30, 200)
         timeout_ms = data.draw(st.sampled_from(limits))
         # Timeouts open circuits, so they are for the origin that may have trouble.
-        url = self._url("hang", troubled=timeout_ms > 0)
+        url = self._url("hang", port=TROUBLED if timeout_ms else STEADY)
         if self._call(data, url, timeout_ms=timeout_ms) is not None and not timeout_ms:
             self._do("arrived", 0, url.rsplit("/", 1)[1].encode())
 
@@ -258,7 +267,35 @@ class _Calls(_Machine):
     def troubled(self, data: st.DataObject, path: str, often: int) -> None:
         """An origin that fails: circuits may open there, and only there."""
         if not often:
-            self._call(data, self._url(path, troubled=True))
+            self._call(data, self._url(path, port=TROUBLED))
+
+    @precondition(lambda self: not self.session.is_base)
+    @rule(data=st.data(), many=st.integers(20, 24), often=st.integers(0, 3))
+    def noisy_tenant(self, data: st.DataObject, many: int, often: int) -> None:
+        """One tenant asks for what fails until its circuit opens: nobody else's may.
+
+        A call of its own that began before ends behind that; what it shows is of another time.
+        """
+        before, connection = self._pick(data), self._pick(data)
+        if often or before is None or connection is None or not self._room(connection):
+            return
+        tenant = f"{NOISY}{self._world.salt}t{self._next_token}"
+        late = self._shared("late", tenant)
+        self._say(before, late)
+        self._do("arrived", before, f"{self._world.salt}t{self._next_token}".encode())
+        burst = [self._shared("503", tenant, method="POST") for _ in range(many)]
+        self._do("send", connection, b"".join(map(strategies.frame_of, burst)))
+        self._do("wait", connection)
+        for whose in ("acme", tenant):
+            self._say(connection, self._shared("ok", whose))
+            self._do("wait", connection)
+        self._do("wait", before)
+        self._say(connection, self._shared("ok", tenant))
+
+    def _shared(self, path: str, tenant: str, **how: Any) -> ExecuteRequest:
+        """A call to the shared origin."""
+        url = self._url(path, port=SHARED)
+        return strategies.http_request(2**61 + self._next_token, url, tenant_id=tenant, **how)
 
     @precondition(lambda self: not self.session.is_base)
     @rule(data=st.data())
@@ -319,11 +356,14 @@ class _Streams(_Calls):
         connection = self._pick(data)
         url = self._url("sum")
         request_id = self._draw_new_id(data)
-        sizes = data.draw(st.lists(st.sampled_from((0, 1, 1_000, 20_000)), min_size=1, max_size=3))
+        some = st.sampled_from((0, 1, 1_000, 20_000))
+        sizes = data.draw(st.lists(some, min_size=1, max_size=3))
         wrong = data.draw(st.sampled_from((0, 0, 0, 1)))
         is_whole = data.draw(st.sampled_from((True, True, False)))
         if data.draw(st.integers(0, 15)) == 0:
             sizes = [2**20 + 1]  # more than can have been granted: the connection has to end
+        elif data.draw(st.integers(0, 7)) == 0:
+            sizes = [65_537]  # more than a stream has at first
         if connection is None or not self._room(connection):
             return
         request = strategies.http_request(request_id, url, body_follows=True)

@@ -103,9 +103,11 @@ def http_request(
     timeout_ms: int = 0,
     deadline_at_ms: int = 0,
     body_follows: bool = False,
+    method: str | None = None,
+    tenant_id: str = "acme",
 ) -> ExecuteRequest:
-    """A sound call of connector `http`."""
-    method = "POST" if body_follows else "GET"
+    """A sound call of connector `http`; without `method` a GET, or a POST where a body follows."""
+    method = method or ("POST" if body_follows else "GET")
     if native:
         value = HttpRequest(url, method, timeout_ms=timeout_ms)
         payload = b"".join(map(bytes, encode_http_request(value)))
@@ -114,7 +116,7 @@ def http_request(
         payload = json.dumps({n: v for n, v in fields.items() if v}).encode()
     return ExecuteRequest(
         request_id,
-        "acme",
+        tenant_id,
         "http",
         "request",
         payload=payload,

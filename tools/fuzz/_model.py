@@ -9,7 +9,10 @@ accuse a runtime that is right.
 from collections import defaultdict, deque
 from typing import Final
 
+import attrs
+
 from tools.fuzz._calls import Call, Hits, call_of
+from tools.fuzz._circuits import Circuits
 from tools.fuzz._violation import Violation
 from vastar_client.wire import (
     END_OF_STREAM,
@@ -45,6 +48,17 @@ from vastar_client.wire.limits import (
 __all__ = ["ConnectionModel"]
 
 _FAULT_WORDS: Final = 300
+
+
+@attrs.frozen
+class _Fault:
+    """An InvalidRequest that is owed; perhaps not, where an offence may have ended the reading."""
+
+    request_id: int
+    words: str
+    is_certain: bool = True
+
+
 _OF_CALLERS: Final = (ExecuteRequest, HealthCheck, Cancel, RequestChunk, Authenticate)
 
 
@@ -54,6 +68,7 @@ class ConnectionModel:
     Args:
         hits: our upstream, where calls may ask it.
         is_base: the runtime speaks the published protocol and nothing else.
+        circuits: what is known of them from all connections.
 
     Attributes:
         owed: calls without their final frame, in the order of their requests.
@@ -65,14 +80,19 @@ class ConnectionModel:
         health: answers to health checks, as they come.
     """
 
-    def __init__(self, hits: Hits | None, *, is_base: bool) -> None:
+    def __init__(
+        self, hits: Hits | None, *, is_base: bool, circuits: Circuits | None = None
+    ) -> None:
         self._hits = hits
+        self._circuits = circuits
         self._is_base = is_base
         self._sends = Connection(Role.RUNTIME)
         self._receives = FrameDecoder(MAX_ANSWER_FRAME_BYTES)
         self.owed: list[Call] = []
         self.ended: list[tuple[Call, ExecuteResponse | StreamEnd]] = []
-        self._faults: list[tuple[int, str]] = []
+        self._faults: list[_Fault] = []
+        self._is_doubtful = False
+        self._has_reason = False
         self.owed_health = 0
         self._owed_credit = 0
         self._granted_bytes = INITIAL_CONNECTION_WINDOW_BYTES
@@ -107,8 +127,10 @@ class ConnectionModel:
     def owes_nothing_certain(self) -> bool:
         """What is still owed may take as long as it likes."""
         if self.must_close is not None:
-            # It may wait for the calls that it has begun before.
-            waits = not self._faults and not all(call.ends_by_itself for call in self.owed)
+            # It reads no more, but lets end what it has begun: an upstream that says nothing
+            # holds the connection for as long as its calls have.
+            is_told = not any(fault.is_certain for fault in self._faults)
+            waits = is_told and not all(call.ends_by_itself for call in self.owed)
             return self.has_closed or waits
         if self.may_close is not None and not self.has_ended:
             return True  # perhaps it reads nothing any more
@@ -135,24 +157,32 @@ class ConnectionModel:
             self.has_ended = True
             self._sends.receive_data(b"")
             self._understand()
-            self._may_close("its caller sends no more")
+            self._gives_up("its caller sends no more")
 
-    def _may_close(self, why: str) -> None:
+    def _gives_up(self, why: str) -> None:
         """What needs more of us from here on, credit or a body, may be given up."""
         self.may_close = why
         for call in self.owed:
             call.may_be_refused |= call.request.stream or call.request.body_follows
 
+    def _may_close(self, why: str) -> None:
+        """An offence, if the runtime takes it for one: then it reads nothing behind it."""
+        self._gives_up(why)
+        self._is_doubtful = True
+
     def _must_close(self, why: str) -> None:
-        self._may_close(why)
+        self._gives_up(why)
         self.must_close = why
+
+    def _owe_fault(self, request_id: int, words: str) -> None:
+        self._faults.append(_Fault(request_id, words, not self._is_doubtful))
 
     def _understand(self) -> None:
         while self.must_close is None:
             try:
                 event = self._sends.next_event()
             except RemoteProtocolError as error:
-                self._faults.append((error.request_id, str(error)[:_FAULT_WORDS]))
+                self._owe_fault(error.request_id, str(error)[:_FAULT_WORDS])
                 if error.closes:
                     self._must_close(str(error)[:_FAULT_WORDS])
                     return
@@ -164,7 +194,7 @@ class ConnectionModel:
     def _expect(self, event: object) -> None:
         match event:
             case ExecuteRequest():
-                call = call_of(event, self._hits)
+                call = call_of(event, self._hits, self._circuits)
                 same = [c for c in self.owed if c.request.request_id == event.request_id]
                 call.may_be_refused = (event.stream or event.body_follows) and bool(same)
                 for other in (call, *same) if same else ():
@@ -189,7 +219,7 @@ class ConnectionModel:
         self._granted_bytes += credit.connection_bytes
         if self._granted_bytes > MAX_WINDOW_BYTES:
             if not self._has_streamed:
-                self._faults.append((0, "overflow"))
+                self._owe_fault(0, "overflow")
                 self._must_close("the connection's window overflows")
                 return
             self._may_close("the connection's window may overflow")
@@ -205,10 +235,11 @@ class ConnectionModel:
         self._uploaded_bytes += size
         self._uploads[chunk.request_id] += size
         for call in self.owed:
-            if chunk.last and call.request.request_id == chunk.request_id:
-                call.body_has_ended = True
+            if call.request.request_id == chunk.request_id and not call.body_has_ended:
+                call.body_bytes += size
+                call.body_has_ended |= chunk.last
         if size > INITIAL_CONNECTION_WINDOW_BYTES:
-            self._faults.append((0, "chunk"))
+            self._owe_fault(0, "chunk")
             self._must_close("a chunk is larger than the window of the connection")
         elif self._uploads[chunk.request_id] > INITIAL_STREAM_WINDOW_BYTES:
             self._may_close("more of a body than was granted")
@@ -249,7 +280,8 @@ class ConnectionModel:
             raise Violation("whole frames", "the runtime closed in the middle of a frame")
         if self.must_close is None and self.may_close is None:
             raise Violation("connections live", f"it closed while it owed {self._debts()}")
-        if self.must_close is not None and self._faults and not is_reset:
+        is_told = self._has_reason and not any(fault.is_certain for fault in self._faults)
+        if self.must_close is not None and self._faults and not (is_reset or is_told):
             raise Violation("a close has a reason", f"it closed without a word: {self.must_close}")
         if self.must_close is None and self.has_ended and not self.owes_nothing and not is_reset:
             raise Violation("half-closed connections get their answers", f"owed: {self._debts()}")
@@ -297,6 +329,9 @@ class ConnectionModel:
         if credit.request_id or credit.connection_bytes:
             if not self._uploaded_bytes:
                 raise Violation("no answer is invented", f"{credit}, but no body was sent")
+            for call in self.owed:
+                if call.request.request_id == credit.request_id:
+                    call.body_granted_bytes += credit.credit_delta
         elif self._owed_credit:
             self._owed_credit -= 1
         else:
@@ -330,7 +365,8 @@ class ConnectionModel:
         ]
         if event.error_class is ErrorClass.INVALID_REQUEST:
             # A fault is answered with its id where that could be read, or with 0.
-            exact = [fault for fault in self._faults if fault[0] == event.request_id]
+            self._has_reason |= not event.request_id and self._is_doubtful
+            exact = [fault for fault in self._faults if fault.request_id == event.request_id]
             loose = self._faults if not event.request_id and not calls else []
             for fault in (*exact, *loose):
                 self._faults.remove(fault)

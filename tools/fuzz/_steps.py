@@ -45,7 +45,7 @@ class Recording:
         what: what was seen.
         profile: of the attack.
         base: whether only the published protocol was spoken.
-        ports: (steady, troubled) ports of the upstream, as in the bytes; none were used if empty.
+        ports: of the upstream, as in the bytes; none were used if empty.
         salt: begins its tokens; each replay puts another in its place.
     """
 

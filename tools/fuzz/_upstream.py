@@ -1,12 +1,14 @@
-"""The HTTP server behind the runtime under attack: two ports on loopback, threads, no framework.
+"""The HTTP server behind the runtime under attack: three ports on loopback, threads, no framework.
 
 The *steady* port never fails, so no policy has a reason to refuse a call to it; the *troubled* one
-resets and answers 503, so that failures of one origin cannot be blamed on the other. Each
-path ends in the token of a request, and what came of each token is noted: that a call was sent,
-or never was, is believed of this side only.
+resets and answers 503, so that failures of one origin cannot be blamed on the other. The *shared*
+one fails only tenants that ask for it (with `/503`): what that costs is to be their own concern.
+Each path ends in the token of a request, and what came of each token is noted:
+that a call was sent, or never was, is believed of this side only.
 
-Paths: `/ok/T` answers `ok T`; `/sum/T` the length of the body and its CRC-32; `/hang/T` never;
-`/reset/T` closes without a byte; `/503/T` is a 503; `/stream/T/N` has N bytes of a pattern.
+Paths: `/ok/T` answers `ok T`; `/late/T` the same, after `LATE_S`; `/sum/T` the length of the body
+and its CRC-32; `/hang/T` never; `/reset/T` closes without a byte; `/503/T` is a 503;
+`/stream/T/N` has N bytes of a pattern.
 """
 
 import contextlib
@@ -18,7 +20,15 @@ import zlib
 from types import TracebackType
 from typing import Final, Self
 
-__all__ = ["PATTERN", "Upstream", "pattern"]
+__all__ = ["PATTERN", "SHARED", "STEADY", "TROUBLED", "Upstream", "pattern"]
+
+STEADY: Final = 0
+TROUBLED: Final = 1
+SHARED: Final = 2
+"""Which of the ports."""
+
+LATE_S: Final = 0.3
+"""Far more than a handful of calls take, so that one that began before them ends behind them."""
 
 PATTERN: Final = bytes(value * 7 % 251 for value in range(251))
 """Its length is prime to all sizes of pieces, so a piece out of place shows."""
@@ -60,6 +70,9 @@ class _Handler(socketserver.StreamRequestHandler):
                 return False
             case "stream":
                 self._stream(int(parts[3]))
+            case "late":
+                time.sleep(LATE_S)
+                self._answer(200, f"ok {token}".encode())
             case "sum":
                 self._answer(200, f"{len(body)} {zlib.crc32(body)}".encode())
             case "503":
@@ -107,17 +120,17 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 class Upstream:
-    """Both ports, as a context.
+    """All ports, as a context.
 
     Attributes:
-        ports: (steady, troubled).
+        ports: steady, troubled, shared.
     """
 
     def __init__(self) -> None:
-        self._servers = [_Server(("127.0.0.1", 0), _Handler) for _ in range(2)]
+        self._servers = [_Server(("127.0.0.1", 0), _Handler) for _ in range(3)]
         for server in self._servers:
             server.upstream = self
-        self.ports: tuple[int, int] = tuple(s.server_address[1] for s in self._servers)  # type: ignore[assignment]  # two servers, two numbers
+        self.ports: tuple[int, ...] = tuple(s.server_address[1] for s in self._servers)
         self._lock = threading.Lock()
         self._hits: dict[str, int] = {}
         self._held: dict[str, int] = {}

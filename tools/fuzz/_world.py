@@ -16,6 +16,7 @@ from typing import Final
 
 import attrs
 
+from tools.fuzz._circuits import Circuits
 from tools.fuzz._messages import frame_of
 from tools.fuzz._model import ConnectionModel
 from tools.fuzz._steps import Step
@@ -87,6 +88,7 @@ class World:
         self._witness: _Line | None = None
         self._baseline = 0
         self._credits: int | None = None
+        self._circuits = Circuits()
 
     # --- an attack ------------------------------------------------------------------------------
 
@@ -268,7 +270,8 @@ class World:
             dialed.close()
             raise Violation("connections are accepted", str(error)) from None
         dialed.setblocking(False)
-        return _Line(dialed, ConnectionModel(self.upstream, is_base=self.is_base))
+        model = ConnectionModel(self.upstream, is_base=self.is_base, circuits=self._circuits)
+        return _Line(dialed, model)
 
     def _send(self, line: _Line, data: bytes) -> None:
         """Send all of it, receiving meanwhile: who only sends may wait for ever."""
