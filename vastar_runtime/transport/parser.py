@@ -162,12 +162,23 @@ class ResponseParser:
 
     def _parse(self, data: bytes) -> None:
         try:
-            self._parser.feed_data(data)
+            if self._is_head:
+                self._parse_lines(data)
+            else:
+                self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if self.complete:
                 self.excess = True
             elif self._violation is None:
                 self._violation = _words(error)
+
+    def _parse_lines(self, data: bytes) -> None:
+        """Line by line, as llhttp would take what follows the head for the body it waits for."""
+        for line in data.splitlines(keepends=True):
+            if self.complete:
+                self.excess = True
+                return
+            self._parser.feed_data(line)
 
     def feed_eof(self) -> None:
         """Take the end of the stream.

@@ -216,6 +216,8 @@ def test_trailers_come_behind_the_body() -> None:
         (b"HEAD", OK + b"Transfer-Encoding: chunked\r\n\r\n", True),
         (b"HEAD", OK + b"Content-Length: 4\r\n\r\nbody", False),
         (b"HEAD", OK + b"Transfer-Encoding: chunked\r\n\r\nbody", False),
+        (b"HEAD", OK + b"Transfer-Encoding: chunked\r\n\r\n0", False),
+        (b"HEAD", OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", False),
         (b"HEAD", b"HTTP/1.0 200 OK\r\n\r\n", False),
         (b"HEAD", b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n\r\n", True),
     ],
