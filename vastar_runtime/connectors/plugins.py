@@ -3,7 +3,7 @@
 Shape: a plug-in is loaded with its first call, in a thread, since importing is running code of
 others too. Each has its own bounded set of threads. Whoever waits for one of them leaves at its
 deadline, and the thread is left behind; it counts until it returns, so a plug-in that blocks for
-ever runs out of its own threads and refuses, while everybody else goes on. What it raises is told
+ever runs out of its own threads and refuses, while everybody else goes on; the log names it. What it raises is told
 in the log; its caller reads the plug-in's name and the kind of the error, not its words, which may
 hold anything, unless it is a `PluginError`.
 """
@@ -123,6 +123,15 @@ class PluginConnector:
         call.progress.request_begun = True
         try:
             answer = await self._run(_guarded, plugin.execute, asked)
+        except trio.Cancelled:
+            _log.warning(
+                "a plug-in goes on after its call's end",
+                plugin=self._name,
+                operation=request.operation[:100],
+                busy_threads=self._threads.borrowed_tokens,
+                threads=self._threads.total_tokens,
+            )
+            raise
         finally:
             over = True
         return self._outcome(call, answer)

@@ -5,6 +5,7 @@ from importlib.metadata import EntryPoint
 import pytest
 import trio
 
+from tests.support.log_lines import log_lines
 from tests.support.plugins import Blocks, Shout, plugin_call
 from vastar_client.wire import Disposition, ErrorClass
 from vastar_runtime.connectors.interface import ENTRY_POINT_GROUP, PluginAnswer, PluginError
@@ -127,3 +128,22 @@ async def test_one_that_blocks_holds_nobody_but_its_own_callers():
     while connector._threads.borrowed_tokens:  # the threads return when they can
         await trio.to_thread.run_sync(lambda: None)
     assert blocks.saw_end == [True, True]
+
+
+async def test_one_that_does_not_come_back_is_named_in_the_log(tmp_path):
+    blocks = Blocks()
+    connector = PluginConnector("slow", lambda: lambda: blocks, 3)
+    try:
+        with log_lines(tmp_path) as lines:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(connector.execute, plugin_call())
+                await trio.to_thread.run_sync(blocks.begun.acquire)
+                nursery.cancel_scope.cancel()
+            (line,) = lines()
+        assert line["event"] == "a plug-in goes on after its call's end"
+        told = (line["plugin"], line["operation"], line["busy_threads"], line["threads"])
+        assert told == ("slow", "shout", 1, 3)
+    finally:
+        blocks.let_go.set()
+    while connector._threads.borrowed_tokens:
+        await trio.to_thread.run_sync(lambda: None)
