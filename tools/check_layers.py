@@ -153,6 +153,7 @@ ROOMS = (
     Room(30, ("vastar_runtime.outbox",), "the only place that encodes and sends"),
     Room(30, ("vastar_runtime.call_tasks",), "the tasks that calls run in"),
     Room(35, ("vastar_runtime.session_streams",), "all streams of a connection"),
+    Room(35, ("vastar_runtime.refusing",), "what of a connection's requests is not begun at all"),
     Room(40, ("vastar_runtime.session",), "a connection is a nursery"),
     Room(44, ("vastar_runtime.further_connectors",), "databases and plug-ins, put together"),
     Room(44, ("vastar_runtime.policy_book",), "the policies of a configuration, for every call"),

@@ -262,25 +262,17 @@ class Runtime:
                 await self._transport.aclose()
 
     async def serve(
-        self,
-        channel: Channel,
-        *,
-        uid: int | None = None,
-        pid: int | None = None,
-        caller: Caller | None = None,
-        guest: Guest | None = None,
+        self, channel: Channel, *, caller: Caller | None = None, guest: Guest | None = None
     ) -> None:
         """Serve one caller until it is gone. Raises nothing but cancellation.
 
         Args:
             channel: the connection; it is closed at the end.
-            uid: the user at the other end, where the kernel tells.
-            pid: the process, likewise.
-            caller: all of that, and more; but for the number of the connection.
+            caller: who is at the other end, but for the number of the connection.
             guest: on whom it is counted; None counts on nobody.
         """
         self._connection_ids += 1
-        caller = attrs.evolve(caller or Caller(0, uid, pid), connection_id=self._connection_ids)
+        caller = attrs.evolve(caller or Caller(0), connection_id=self._connection_ids)
         session = Session(
             channel,
             caller,

@@ -30,8 +30,9 @@ from vastar_client.wire import (
     StreamChunk,
     StreamEnd,
 )
-from vastar_client.wire.codec import buffers_bytes
+from vastar_client.wire.codec import buffers_bytes, payload_bytes
 from vastar_client.wire.messages import Buffer
+from vastar_runtime.identity.guests import Guest
 from vastar_runtime.logs import get_logger
 from vastar_runtime.outcomes import too_large
 from vastar_runtime.transport.channel import Channel
@@ -62,6 +63,7 @@ class Outbox:
     Args:
         max_queued_bytes: above this `put` waits.
         stall_timeout_s: the caller is cut off when it takes no byte for so long.
+        guest: for whom what waits is held.
     """
 
     __slots__ = (
@@ -69,6 +71,7 @@ class Outbox:
         "_connection",
         "_empty",
         "_failure",
+        "_guest",
         "_max_queued_bytes",
         "_queue",
         "_queued_bytes",
@@ -88,11 +91,13 @@ class Outbox:
         *,
         max_queued_bytes: int,
         stall_timeout_s: float,
+        guest: Guest | None = None,
     ) -> None:
         self._channel = channel
         self._connection = connection
         self._max_queued_bytes = max_queued_bytes
         self._stall_timeout_s = stall_timeout_s
+        self._guest = guest or Guest()
         # Each with its weight, and whether its sender could not wait.
         self._queue: deque[tuple[Message, int, bool]] = deque()
         # Of a frame that was tried, and its weight: the writer's first business.
@@ -118,9 +123,14 @@ class Outbox:
             message: what to send.
             is_alone: no other is about to come: send it at once, where that goes.
         """
-        while self._queued_bytes > self._max_queued_bytes:
-            await self._room.wait()
         weight_bytes = _weight_bytes(message)
+        if self._queued_bytes > self._max_queued_bytes:
+            self._guest.held_bytes += weight_bytes
+            try:
+                while self._queued_bytes > self._max_queued_bytes:
+                    await self._room.wait()
+            finally:
+                self._guest.held_bytes -= weight_bytes
         if is_alone or weight_bytes >= _LARGE_BYTES:
             self._send(message, weight_bytes, is_unasked=False)
         else:
@@ -141,7 +151,7 @@ class Outbox:
             rest = buffers
         if rest:
             self._rest, self._rest_bytes = rest, buffers_bytes(rest)
-            self._queued_bytes += self._rest_bytes
+            self._count(self._rest_bytes)
             self._writing = True
             self._wake.set()
 
@@ -158,9 +168,14 @@ class Outbox:
     def _put(self, message: Message, weight_bytes: int, *, is_unasked: bool) -> None:
         self._unasked_messages += is_unasked
         self._queue.append((message, weight_bytes, is_unasked))
-        self._queued_bytes += weight_bytes
+        self._count(weight_bytes)
         if self._wake is not None:
             self._wake.set()
+
+    def _count(self, weight_bytes: int) -> None:
+        """So much more waits, or less."""
+        self._queued_bytes += weight_bytes
+        self._guest.held_bytes += weight_bytes
 
     async def wait_empty(self) -> None:
         """Return when everything put was handed to the operating system."""
@@ -171,6 +186,7 @@ class Outbox:
         """Forget what waits, once the writer has ended: nobody will take it any more."""
         self._queue.clear()
         self._rest = ()
+        self._count(-self._queued_bytes)
         # A writer that was cut off leaves this set; a drain waits for what it was sending.
         self._writing = False
         self._empty.wake_all()
@@ -198,7 +214,7 @@ class Outbox:
                 raise
             del buffers  # an idle connection must not keep its last answer in memory
             self._writing = False
-            self._queued_bytes -= weight_bytes
+            self._count(-weight_bytes)
             if self._queued_bytes <= self._max_queued_bytes:
                 self._room.wake_all()
 
@@ -255,8 +271,4 @@ def _weight_bytes(message: Message) -> int:
         payload = message.payload
     elif isinstance(message, StreamChunk):
         payload = message.data
-    if payload is None:
-        return _MESSAGE_OVERHEAD_BYTES
-    if isinstance(payload, (list, tuple)):
-        return _MESSAGE_OVERHEAD_BYTES + buffers_bytes(payload)
-    return _MESSAGE_OVERHEAD_BYTES + len(payload)
+    return _MESSAGE_OVERHEAD_BYTES + (0 if payload is None else payload_bytes(payload))

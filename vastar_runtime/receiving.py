@@ -10,7 +10,7 @@ from typing import Final
 from vastar_runtime.assembly import Runtime
 from vastar_runtime.audit import audit
 from vastar_runtime.calls import Caller
-from vastar_runtime.identity import TlsError, greet, name_of
+from vastar_runtime.identity import Guest, TlsError, greet, name_of
 from vastar_runtime.listeners import peer_credentials
 from vastar_runtime.logs import get_logger
 from vastar_runtime.transport import Channel, SocketChannel
@@ -37,20 +37,21 @@ async def receive(runtime: Runtime, sock: socket.socket) -> None:
             if peer is None
             else Caller(0, peer.uid, peer.pid or None, peer.gid, peer.groups)
         )
-        if not runtime.doors.enter(who):
+        guest = runtime.doors.enter(who)
+        if guest is None:
             channel.abort()
             return
         try:
             if peer is not None or sock.family == socket.AF_UNIX or runtime.caller_tls is None:
-                await runtime.serve(channel, caller=caller)
+                await runtime.serve(channel, caller=caller, guest=guest)
             else:
-                await _serve_over_tls(runtime, channel, who)
+                await _serve_over_tls(runtime, channel, who, guest)
         finally:
             runtime.doors.leave(who)
             channel.abort()
 
 
-async def _serve_over_tls(runtime: Runtime, channel: Channel, who: str) -> None:
+async def _serve_over_tls(runtime: Runtime, channel: Channel, who: str, guest: Guest) -> None:
     assert runtime.caller_tls is not None
     timeout_s = runtime.config.server.unfinished_frame_timeout_s
     try:
@@ -58,7 +59,7 @@ async def _serve_over_tls(runtime: Runtime, channel: Channel, who: str) -> None:
     except TlsError as error:
         audit("tls_refused", who=who, rule="tls:handshake", reason=str(error))
         return
-    await runtime.serve(secure, caller=Caller(subjects=subjects, address=who))
+    await runtime.serve(secure, caller=Caller(subjects=subjects, address=who), guest=guest)
 
 
 def _address_of(sock: socket.socket) -> str | None:

@@ -37,15 +37,18 @@ from vastar_client.wire import (
     Role,
     Signal,
 )
+from vastar_client.wire.codec import payload_bytes
 from vastar_runtime._version import __version__
 from vastar_runtime.call_tasks import CallTasks
 from vastar_runtime.calls import Call, Caller
 from vastar_runtime.dispatch import Dispatcher
-from vastar_runtime.identity.visas import NOT_ALLOWED, Visa
+from vastar_runtime.identity.guests import Guest
+from vastar_runtime.identity.visas import Visa
 from vastar_runtime.logs import get_logger
 from vastar_runtime.outbox import CallerNotReadingError, Outbox
-from vastar_runtime.outcomes import Failure, FailureKind
+from vastar_runtime.outcomes import FailureKind
 from vastar_runtime.patience import Idle, Patience
+from vastar_runtime.refusing import why_not
 from vastar_runtime.runtime_state import RuntimeState
 from vastar_runtime.session_streams import SessionStreams
 from vastar_runtime.transport.channel import RECEIVE_BYTES, Channel
@@ -62,15 +65,6 @@ _MAX_EVENTS_IN_A_ROW: Final = 4
 begins its calls no faster than the event loop turns: where the processor is used up, its own calls
 wait in its socket and not everybody's in long turns. Measured on a busy machine, 128 and 16 against
 4: the p50 of a quiet tenant beside it 580 and 570 against 170 ms; no less throughput 64 deep."""
-
-_MAX_ID_CHARACTERS: Final = 1024
-"""Ids are in pool keys, log lines and `status`: a name, not a document."""
-
-_DRAINING_RETRY_AFTER_MS: Final = 1000
-"""About what a restart takes; when this one ends is not known."""
-
-_FULL_RETRY_AFTER_MS: Final = 100
-"""A call of the connection will have ended by then, or it is in for a long wait anyway."""
 
 _log = get_logger(__name__)
 
@@ -99,6 +93,7 @@ class Session:
         limits: SessionLimits,
         state: RuntimeState,
         visa: Visa | None = None,
+        guest: Guest | None = None,
     ) -> None:
         self._channel = channel
         self._caller = caller
@@ -106,7 +101,10 @@ class Session:
         self._limits = limits
         self._state = state
         self._visa = visa
-        self._patience = Patience(limits.unfinished_frame_timeout_s, limits.idle_timeout_s, visa)
+        self._guest = guest or Guest()
+        self._patience = Patience(
+            limits.unfinished_frame_timeout_s, limits.idle_timeout_s, visa, self._guest
+        )
         self._connection = Connection(
             Role.RUNTIME,
             max_received_frame_bytes=limits.max_request_frame_bytes,
@@ -117,6 +115,7 @@ class Session:
             self._connection,
             max_queued_bytes=limits.max_queued_answer_bytes,
             stall_timeout_s=limits.stalled_caller_timeout_s,
+            guest=self._guest,
         )
         # Two unary calls of one connection may share an id: each id has its calls.
         self._calls: dict[int, list[Call]] = {}
@@ -146,6 +145,7 @@ class Session:
             # garbage collector: let go of them now.
             self._nursery = self._tasks = None
             self._outbox.discard()
+            self._patience.frame_ended()
 
     # --- the reader ---------------------------------------------------------------------------
 
@@ -169,7 +169,8 @@ class Session:
                         if received_bytes < RECEIVE_BYTES:
                             events_in_a_row = 0  # it waits each time; behind much it need not
                         continue
-                    self._patience.frame_began_s = None
+                    if self._patience.frame_began_s is not None:
+                        self._patience.frame_ended()
                     if event is END_OF_STREAM:
                         return True
                     if isinstance(event, ExecuteRequest):
@@ -208,7 +209,15 @@ class Session:
             self._watch_hangup()
             while self._in_flight >= self._limits.max_in_flight:
                 await self._call_ended.wait()
-        failure = self._why_not(request)
+        failure = why_not(
+            request,
+            self._state,
+            self._visa,
+            self._guest,
+            self._calls,
+            self._in_flight,
+            self._limits.max_in_flight,
+        )
         if failure is None:
             call = self._dispatcher.accept(request, self._caller)
             self._calls.setdefault(request.request_id, []).append(call)
@@ -222,46 +231,11 @@ class Session:
         else:
             self._outbox.put_at_once(self._dispatcher.refuse(request, failure))
 
-    def _why_not(self, request: ExecuteRequest) -> Failure | None:
-        """Why `request` is not begun at all, if so."""
-        if self._state.draining:
-            return Failure(
-                FailureKind.DRAINING,
-                "draining: the runtime is going away",
-                retry_after_ms=_DRAINING_RETRY_AFTER_MS,
-                refused_by="drain:runtime",
-            )
-        for name in ("tenant_id", "workspace_id", "trace_id"):
-            text = getattr(request, name)
-            if text is not None and len(text) > _MAX_ID_CHARACTERS:
-                return Failure(
-                    FailureKind.INVALID_REQUEST,
-                    f"{name} of {len(text)} characters: at most {_MAX_ID_CHARACTERS}",
-                )
-        # Ids that are too long never get here: what a visa was told it remembers.
-        if self._visa is not None and not self._visa.admits(request):
-            return NOT_ALLOWED
-        if request.stream or request.body_follows:
-            if not request.request_id:
-                return Failure(
-                    FailureKind.INVALID_REQUEST, "a stream needs a request_id other than 0"
-                )
-            if request.request_id in self._calls:
-                return Failure(
-                    FailureKind.INVALID_REQUEST,
-                    f"request_id {request.request_id} is in flight: a stream needs one of its own",
-                )
-        if self._in_flight >= self._limits.max_in_flight:
-            return Failure(
-                FailureKind.OVERLOADED,
-                f"{self._in_flight} calls are in flight on this connection, the most it may have",
-                retry_after_ms=_FULL_RETRY_AFTER_MS,
-                refused_by="in_flight:connection",
-            )
-        return None
-
     async def _serve(self, call: Call) -> None:
         """The life of one call. No exception leaves it but cancellation."""
+        payload = call.request.payload
+        held_bytes = 0 if payload is None else payload_bytes(payload)
+        self._guest.held_bytes += held_bytes
         try:
             try:
                 answer = await self._dispatcher.serve(call)
@@ -269,6 +243,7 @@ class Session:
                 self._streams.close(call)
             await self._outbox.put(answer, is_alone=self._in_flight == 1)
         finally:
+            self._guest.held_bytes -= held_bytes
             calls = self._calls[call.request.request_id]
             calls.remove(call)
             if not calls:

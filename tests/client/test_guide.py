@@ -111,6 +111,7 @@ def test_the_table_of_policies_that_refuse_is_whole():
         **REFUSAL_KINDS,
         "in_flight": FailureKind.OVERLOADED,
         "drain": FailureKind.DRAINING,
+        "memory": FailureKind.OVERLOADED,
         "identity": FailureKind.INVALID_REQUEST,
         "plugin": FailureKind.OVERLOADED,
     }

@@ -18,6 +18,7 @@ from tests.support.sessions import WALL_START_MS, CallerEnd
 from tests.support.upstream import Upstream
 from vastar_client.wire import ExecuteRequest, ExecuteResponse
 from vastar_runtime.assembly import Clocks, Runtime
+from vastar_runtime.calls import Caller
 from vastar_runtime.config import RuntimeConfig
 from vastar_runtime.transport import Address, Channel, StreamChannel
 from vastar_runtime.transport.memory import MemoryChannel, memory_channel_pair
@@ -101,7 +102,7 @@ class Running:
         channel = StreamChannel(ours, hangup=hangup)
 
         async def serve() -> None:
-            await self.runtime.serve(channel, uid=uid)
+            await self.runtime.serve(channel, caller=Caller(0, uid))
 
         self._nursery.start_soon(serve)
         return CallerEnd(theirs, hangup)

@@ -21,7 +21,7 @@ from vastar_client.wire import (
 )
 from vastar_runtime.calls import Call, Caller
 from vastar_runtime.dispatch import Dispatcher
-from vastar_runtime.identity import Visa
+from vastar_runtime.identity import Guest, Visa
 from vastar_runtime.metrics import Meters
 from vastar_runtime.outcomes import Outcome, Reply
 from vastar_runtime.pipeline import Pipeline
@@ -136,6 +136,7 @@ async def session_with(
     state: RuntimeState | None = None,
     default_timeout_s: float = 30.0,
     visa: Visa | None = None,
+    guest: Guest | None = None,
 ) -> AsyncIterator[tuple[CallerEnd, RuntimeState]]:
     """A running session; leaving the block closes the caller's end and waits for it to end.
 
@@ -158,7 +159,13 @@ async def session_with(
     ours, theirs = streams()
     hangup = trio.Event()
     session = Session(
-        StreamChannel(ours, hangup=hangup), Caller(1), dispatcher, session_limits, state, visa
+        StreamChannel(ours, hangup=hangup),
+        Caller(1),
+        dispatcher,
+        session_limits,
+        state,
+        visa,
+        guest,
     )
     caller = CallerEnd(theirs, hangup)
     async with trio.open_nursery() as nursery:

@@ -23,7 +23,7 @@ from vastar_client.wire.errors import LocalProtocolError
 from vastar_client.wire.limits import MAX_FLATBUFFER_BYTES, MAX_HEADER_PAIRS
 from vastar_client.wire.messages import Buffer, RawKeyValues
 
-__all__ = ["TableWriter", "buffers_bytes", "one_buffer"]
+__all__ = ["TableWriter", "buffers_bytes", "one_buffer", "payload_bytes"]
 
 _U32: Final = Struct("<I")
 _STRING, _KEY_VALUES, _BYTES = Kind.STRING, Kind.KEY_VALUES, Kind.BYTES
@@ -39,6 +39,11 @@ _VECTOR_ALIGNMENT_BYTES: Final = 8
 def buffers_bytes(buffers: Sequence[Buffer]) -> int:
     """The length of `buffers` together."""
     return sum(map(len, buffers))
+
+
+def payload_bytes(payload: Buffer | Sequence[Buffer]) -> int:
+    """The length of a payload, in one piece or in several."""
+    return buffers_bytes(payload) if isinstance(payload, (list, tuple)) else len(payload)
 
 
 def _in_bytes(buffer: Buffer) -> Buffer:

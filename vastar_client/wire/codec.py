@@ -8,7 +8,7 @@ from typing import Final
 
 from vastar_client.wire._reading import MalformedError, TableReader
 from vastar_client.wire._tables import HTTP_REQUEST, HTTP_RESPONSE, TABLES
-from vastar_client.wire._writing import TableWriter, buffers_bytes, one_buffer
+from vastar_client.wire._writing import TableWriter, buffers_bytes, one_buffer, payload_bytes
 from vastar_client.wire.enums import MessageType
 from vastar_client.wire.messages import Buffer, HealthCheck, HttpRequest, HttpResponse, Message
 
@@ -22,6 +22,7 @@ __all__ = [
     "encode_http_response",
     "encode_message",
     "one_buffer",
+    "payload_bytes",
 ]
 
 _READERS: Final = {type_: TableReader(table) for type_, table in TABLES.items()}

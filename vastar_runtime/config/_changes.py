@@ -32,6 +32,7 @@ _APPLIED_KEYS: Final = frozenset(
         ("server", "drain_s"),
         ("server", "max_connections"),
         ("server", "max_connections_per_user"),
+        ("server", "max_held_bytes_per_user"),
         ("server", "stream_drain_s"),
         ("tcp", "cert_file"),
         ("tcp", "client_ca_file"),

@@ -37,6 +37,7 @@ __all__ = [
 
 _HOUR_S = 3600
 _MIB = 1024 * 1024
+_TIB = 1024 * 1024 * _MIB
 _MAX_BYTES = limits.MAX_FLATBUFFER_BYTES
 
 _Text: TypeAlias = Annotated[str, Meta(min_length=1)]
@@ -104,6 +105,15 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             description="the same of one user, or of one address over TCP",
         ),
     ] = 4096
+    max_held_bytes_per_user: Annotated[
+        int,
+        Meta(
+            ge=_MIB,
+            le=_TIB,
+            description="requests and answers of one of them in memory, in each worker, beyond "
+            "which its new calls are refused",
+        ),
+    ] = 1024 * _MIB
     idle_connection_timeout_s: Annotated[
         float,
         Meta(
