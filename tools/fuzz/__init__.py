@@ -8,9 +8,9 @@ and a judge that knows nothing of how they were drawn compares bytes sent with b
 one list of steps is the report, the replay and what is made smaller; the judge is the same for all.
 
 - `strategies` draws frames, at three levels: bytes, FlatBuffers, meaning. Useful by itself.
-- `_machine` is the stateful machine that draws steps (Hypothesis rules, one set for each profile).
-- `_world` carries steps out over real sockets; `_upstream` is the HTTP server behind the runtime.
-- `_model` is the judge of one connection, `_calls` of one call, `_violation` what they raise.
+- `_session` and `_machine` are the stateful machines that draw steps, one set of rules a profile.
+- `_world` carries steps out over real sockets (`_line`); `_upstream` is the HTTP server behind.
+- `_model` judges one connection, `_calls` one call, `_circuits` circuits; `_violation` is raised.
 - `_steps` is the file format, `_minimise` makes a failing list smaller, `_cli` the command.
 - `planted` breaks a copy of our runtime on purpose, and asks whether the fuzzer notices.
 - `targets` are functions of bytes, each with an oracle; `coverage` (extra `fuzz`) attacks them with

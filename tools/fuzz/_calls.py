@@ -250,7 +250,7 @@ class Call:
         if self.is_plain and self.is_past and not is_base and is_sound:
             _demand(final, ErrorClass.TIMEOUT, "a deadline in the past is a timeout")
         elif self.is_plain and self.is_far:
-            self._judge_meaning(final)
+            self._judge_meaning(final, is_base=is_base)
 
     def settled(self, final: ExecuteResponse | StreamEnd) -> None:
         """Everything is quiet: what the upstream has seen is all that it will see."""
@@ -293,7 +293,7 @@ class Call:
                 f"{final}: {self.body_bytes} bytes were taken where {granted} were granted",
             )
 
-    def _judge_meaning(self, final: ExecuteResponse | StreamEnd) -> None:
+    def _judge_meaning(self, final: ExecuteResponse | StreamEnd, *, is_base: bool) -> None:
         connector = self.request.connector_name
         if self.request.stream and connector != "http":
             return  # that they do not stream may be said first
@@ -304,7 +304,8 @@ class Call:
         elif self.target is not None and self.target.is_steady:
             self._judge_steady(self.target, final)
         elif self.target is not None and self.target.what == "hang" and not final.refused_by:
-            _demand(final, ErrorClass.TIMEOUT, "its time is over")
+            if not (is_base and final.error_class is ErrorClass.TRANSIENT):  # as published
+                _demand(final, ErrorClass.TIMEOUT, "its time is over")
 
     def _judge_steady(self, target: Target, final: ExecuteResponse | StreamEnd) -> None:
         if target.what != "hang" and not target.timeout_ms:

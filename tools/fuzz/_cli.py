@@ -64,7 +64,8 @@ def _world(target: str, profile: str, *, is_base: bool, patience_s: float) -> It
 def _address(target: str) -> Address:
     """`host:port` is TCP, everything else the path of a socket."""
     host, _, port = target.rpartition(":")
-    return (host, int(port)) if port.isdigit() and "/" not in host else target
+    is_tcp = port.isdigit() and "/" not in host
+    return (host.strip("[]") or "127.0.0.1", int(port)) if is_tcp else target
 
 
 def _replay(recording: Recording, world: World) -> int:

@@ -1,182 +1,28 @@
-"""The stateful machine: Hypothesis rules that draw the steps of an attack.
+"""The stateful machines: Hypothesis rules that draw the steps of an attack.
 
-One rule is one thing a caller may do, and each profile is a set of them. Rules only draw: what they
-send is carried out and judged by the world. Connections are numbered anew and never used again, and
-tokens count up, so that a list of steps means the same without those before it.
+One rule is one thing a caller may do, and each profile is a set of them. What all of them share is
+in `_session`.
 """
 
 from collections.abc import Callable
 from typing import Any, Final
 
-import attrs
 import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from tools.fuzz import strategies
 from tools.fuzz._calls import NOISY
-from tools.fuzz._steps import Step
+from tools.fuzz._session import Machine, Session
 from tools.fuzz._upstream import SHARED, STEADY, TROUBLED
-from tools.fuzz._violation import Violation
-from tools.fuzz._world import World
-from vastar_client.wire import (
-    Cancel,
-    CreditUpdate,
-    ExecuteRequest,
-    HealthCheck,
-    Message,
-    RequestChunk,
-)
+from vastar_client.wire import Cancel, CreditUpdate, ExecuteRequest, HealthCheck, RequestChunk
 
-__all__ = ["PROFILES", "Session", "machine"]
+__all__ = ["PROFILES", "machine"]
 
-_MOST_CONNECTIONS: Final = 4
-_MOST_OPEN_CALLS: Final = 40
 _SIZES: Final = (0, 1, 251, 60_000, 65_536, 65_537, 200_000)
 
 
-@attrs.define(eq=False)
-class Session:
-    """What the examples of one run share.
-
-    Attributes:
-        world: the runtime under attack.
-        is_base: only the published protocol.
-        examples: begun so far.
-        failure: the first violation, the steps that led to it, and their salt.
-        is_over: whether nothing more is to be tried.
-    """
-
-    world: World
-    is_base: bool
-    examples: int = 0
-    failure: tuple[Violation, tuple[Step, ...], str] | None = None
-    is_over: Callable[[], bool] = attrs.field(default=lambda: False)
-
-
-class _Machine(RuleBasedStateMachine):
-    """What all profiles can do: connect, wait, leave, ask."""
-
-    session: Session
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._world = self.session.world
-        self._alive = self.session.failure is None and not self.session.is_over()
-        self._next_connection = 0
-        self._next_token = 0
-        self._rest: dict[int, bytes] = {}
-        if self._alive:
-            self.session.examples += 1
-            self._guarded(self._world.begin)
-            self._open()
-
-    def _guarded(self, act: Callable[[], None]) -> None:
-        if not self._alive:
-            return
-        try:
-            act()
-        except Violation as violation:
-            self._alive = False
-            self.session.failure = violation, tuple(self._world.steps), self._world.salt
-            self._world.abandon()
-            raise
-
-    def _do(self, kind: str, connection: int = 0, data: bytes = b"") -> None:
-        self._guarded(lambda: self._world.do(Step(kind, connection, data)))
-
-    def _open(self) -> None:
-        self._do("open", self._next_connection)
-        self._next_connection += 1
-
-    def _usable(self) -> list[int]:
-        """Connections on which something can be said."""
-        return [
-            number
-            for number, line in self._world.connections.items()
-            if line.is_open and not line.model.has_ended and not line.model.must_close
-        ]
-
-    def _pick(self, data: st.DataObject, *, whole: bool = True) -> int | None:
-        """A connection, by a number that is drawn whatever there is.
-
-        What is drawn may depend on what was drawn before, never on what the runtime did meanwhile:
-        Hypothesis takes an example that differs from itself for an error.
-        """
-        drawn = data.draw(st.integers(0, 11))
-        usable = [n for n in self._usable() if not (whole and n in self._rest)]
-        if not usable and self._alive and self._next_connection < 3 * _MOST_CONNECTIONS:
-            self._open()
-            usable = [self._next_connection - 1] if self._alive else []
-        return usable[drawn % len(usable)] if usable else None
-
-    def _send(self, connection: int | None, pieces: list[bytes]) -> None:
-        if connection is not None and self._room(connection):
-            for piece in pieces:
-                self._do("send", connection, piece)
-
-    def _draw_pieces(self, data: st.DataObject, raw: st.SearchStrategy[bytes]) -> list[bytes]:
-        return data.draw(raw.flatmap(strategies.splits))
-
-    def _say(self, connection: int, message: Message) -> None:
-        self._do("send", connection, strategies.frame_of(message))
-
-    def _room(self, connection: int) -> bool:
-        return len(self._world.connections[connection].model.owed) < _MOST_OPEN_CALLS
-
-    @rule()
-    def connect(self) -> None:
-        """One more connection."""
-        few = len(self._usable()) < _MOST_CONNECTIONS
-        if few and self._next_connection < 3 * _MOST_CONNECTIONS:
-            self._open()
-
-    @rule(data=st.data())
-    def disconnect(self, data: st.DataObject) -> None:
-        """A full close, whatever is under way."""
-        connection = self._pick(data, whole=False)
-        if connection is not None:
-            self._rest.pop(connection, None)
-            self._do("close", connection)
-
-    @rule(data=st.data())
-    def wait(self, data: st.DataObject) -> None:
-        """Everything certain comes."""
-        connection = self._pick(data, whole=False)
-        if connection is not None:
-            self._do("wait", connection)
-
-    @rule(data=st.data())
-    def half_a_frame(self, data: st.DataObject) -> None:
-        """The beginning of a frame; the rest comes later, or never."""
-        connection = self._pick(data)
-        raw = strategies.frame_of(data.draw(strategies.requests(is_base=self.session.is_base)))
-        cut = data.draw(st.integers(1, len(raw) - 1))
-        if connection is not None and self._room(connection):
-            self._do("send", connection, raw[:cut])
-            self._rest[connection] = raw[cut:]
-
-    @rule(drawn=st.integers(0, 11))
-    def the_rest(self, drawn: int) -> None:
-        """The rest of half a frame."""
-        if self._rest:
-            connection = sorted(self._rest)[drawn % len(self._rest)]
-            self._do("send", connection, self._rest.pop(connection))
-
-    @rule(data=st.data())
-    def message(self, data: st.DataObject) -> None:
-        """Level 3, one or several in one piece."""
-        connection = self._pick(data)
-        frames = strategies.message_level(is_base=self.session.is_base)
-        pieces = self._draw_pieces(data, frames | frames | strategies.merged(frames))
-        self._send(connection, pieces)
-
-    def teardown(self) -> None:
-        """Quiet, and everything as before."""
-        self._guarded(self._world.settle)
-
-
-class _Wire(_Machine):
+class _Wire(Machine):
     """Bytes and buffers; no upstream."""
 
     @rule(data=st.data())
@@ -203,7 +49,7 @@ class _Wire(_Machine):
             self._do("eof", connection)
 
 
-class _Calls(_Machine):
+class _Calls(Machine):
     """Calls that reach the upstream."""
 
     def _url(self, path: str, *, port: int = STEADY, size: int | None = None) -> str:
@@ -388,7 +234,7 @@ class _All(_Streams, _Wire):
     """Everything at once."""
 
 
-PROFILES: Final[dict[str, type[_Machine]]] = {
+PROFILES: Final[dict[str, type[Machine]]] = {
     "wire": _Wire,
     "http": _Calls,
     "stream": _Streams,

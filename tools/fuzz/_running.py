@@ -10,8 +10,9 @@ from hypothesis import seed as seeded
 from hypothesis.errors import HypothesisException
 from hypothesis.stateful import run_state_machine_as_test
 
-from tools.fuzz._machine import Session, machine
+from tools.fuzz._machine import machine
 from tools.fuzz._minimise import minimise
+from tools.fuzz._session import Session
 from tools.fuzz._steps import Recording, Step
 from tools.fuzz._violation import Violation
 from tools.fuzz._world import World

@@ -10,13 +10,13 @@ import contextlib
 import select
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
 import attrs
 
 from tools.fuzz._circuits import Circuits
+from tools.fuzz._line import Address, Check, Line, dial
 from tools.fuzz._messages import frame_of
 from tools.fuzz._model import ConnectionModel
 from tools.fuzz._steps import Step
@@ -26,32 +26,9 @@ from vastar_client.wire import Cancel, ExecuteRequest, HealthCheck, HealthRespon
 
 __all__ = ["Address", "World"]
 
-Address = str | tuple[str, int]
-"""The path of a Unix socket, or host and port."""
-
 _RECEIVE_BYTES: Final = 1 << 20
 _POLL_S: Final = 0.005
 _BARRIER_ID: Final = 0x5EED
-
-
-@attrs.frozen
-class _Check:
-    """What was certain when a connection's health was asked."""
-
-    ended: int
-    held: frozenset[int]
-    was_idle: bool
-
-
-@attrs.define(eq=False)
-class _Line:
-    """One connection: its socket, its judge, and its questions for health that are open."""
-
-    socket: socket.socket
-    model: ConnectionModel
-    is_open: bool = True
-    checks: deque[_Check] = attrs.field(factory=deque)
-    last_health: HealthResponse | None = None
 
 
 class World:
@@ -82,10 +59,10 @@ class World:
         self.is_base = is_base
         self.patience_s = patience_s
         self.steps: list[Step] = []
-        self.connections: dict[int, _Line] = {}
+        self.connections: dict[int, Line] = {}
         self.salt = ""
         self._attacks = 0
-        self._witness: _Line | None = None
+        self._witness: Line | None = None
         self._baseline = 0
         self._credits: int | None = None
         self._circuits = Circuits()
@@ -109,14 +86,14 @@ class World:
     def abandon(self) -> None:
         """Close the connections of the attack; what they were owed is forgotten."""
         for line in self.connections.values():
-            self._close(line)
+            line.close()
         self.connections.clear()
 
     def close(self) -> None:
         """Leave the runtime."""
         self.abandon()
         if self._witness is not None:
-            self._close(self._witness)
+            self._witness.close()
             self._witness = None
 
     def do(self, step: Step) -> None:
@@ -128,7 +105,7 @@ class World:
         self.steps.append(step)
         if step.kind == "open":
             if step.connection in self.connections:
-                self._close(self.connections[step.connection])
+                self.connections[step.connection].close()
             self.connections[step.connection] = self._dial()
             return
         if step.kind == "pause":
@@ -148,7 +125,7 @@ class World:
             case "eof":
                 self._end(line)
             case "close":
-                self._close(line)
+                line.close()
             case "wait":
                 self._wait_certain([line])
 
@@ -186,11 +163,11 @@ class World:
 
     # --- its parts ------------------------------------------------------------------------------
 
-    def _can_speak(self, line: _Line) -> bool:
+    def _can_speak(self, line: Line) -> bool:
         model = line.model
         return not (model.must_close or model.may_close or model.has_ended or model.in_frame)
 
-    def _cancel_rest(self, lines: list[_Line]) -> None:
+    def _cancel_rest(self, lines: list[Line]) -> None:
         if self.is_base:
             return
         for line in lines:
@@ -200,14 +177,14 @@ class World:
                     self._send(line, frame_of(Cancel(request_id)))
         self._wait_certain(lines)
 
-    def _leave(self, line: _Line) -> None:
+    def _leave(self, line: Line) -> None:
         """End a connection on which nothing more can be said: within a frame, or half-closed."""
         if not line.model.owed and not line.model.may_close and not self.is_base:
             self._end(line)
             self._wait_for(line, lambda: line.model.has_closed)
-        self._close(line)
+        line.close()
 
-    def _barrier(self, lines: list[_Line]) -> None:
+    def _barrier(self, lines: list[Line]) -> None:
         """One more exchange on each: what was answered twice, or too much, comes before it."""
         for line in lines:
             if self.is_base:
@@ -260,20 +237,14 @@ class World:
 
     # --- sockets --------------------------------------------------------------------------------
 
-    def _dial(self) -> _Line:
-        family = socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET
-        dialed = socket.socket(family)
-        dialed.settimeout(self.patience_s)
-        try:
-            dialed.connect(self.address)
-        except OSError as error:
-            dialed.close()
-            raise Violation("connections are accepted", str(error)) from None
-        dialed.setblocking(False)
+    def _dial(self) -> Line:
         model = ConnectionModel(self.upstream, is_base=self.is_base, circuits=self._circuits)
-        return _Line(dialed, model)
+        try:
+            return dial(self.address, self.patience_s, model)
+        except OSError as error:
+            raise Violation("connections are accepted", str(error)) from None
 
-    def _send(self, line: _Line, data: bytes) -> None:
+    def _send(self, line: Line, data: bytes) -> None:
         """Send all of it, receiving meanwhile: who only sends may wait for ever."""
         asked = line.model.owed_health
         line.model.sent(data)
@@ -293,22 +264,17 @@ class World:
             except OSError:  # it closed: the reason, if there is one, is still to be read
                 self._wait_for(line, lambda: line.model.has_closed)
 
-    def _end(self, line: _Line) -> None:
+    def _end(self, line: Line) -> None:
         line.model.sent_eof()
         with contextlib.suppress(OSError):
             line.socket.shutdown(socket.SHUT_WR)
 
-    def _close(self, line: _Line) -> None:
-        if line.is_open:
-            line.is_open = False
-            line.socket.close()
-
-    def _wait_certain(self, lines: list[_Line]) -> None:
+    def _wait_certain(self, lines: list[Line]) -> None:
         for line in lines:
             if line.is_open:
                 self._wait_for(line, lambda line=line: line.model.owes_nothing_certain)  # type: ignore[misc]  # bound now
 
-    def _wait_for(self, line: _Line, is_done: Callable[[], bool]) -> None:
+    def _wait_for(self, line: Line, is_done: Callable[[], bool]) -> None:
         def has_come() -> bool:
             return is_done() or not line.is_open
 
@@ -334,17 +300,17 @@ class World:
                     self._receive(line)
         return True
 
-    def _receive(self, line: _Line) -> None:
+    def _receive(self, line: Line) -> None:
         try:
             data = line.socket.recv(_RECEIVE_BYTES)
         except BlockingIOError:
             return
         except OSError:
-            self._close(line)
+            line.close()
             line.model.closed(is_reset=True)
             return
         if not data:
-            self._close(line)
+            line.close()
             line.model.closed(is_reset=False)
             return
         line.model.received(data)
@@ -354,7 +320,7 @@ class World:
 
     # --- health ---------------------------------------------------------------------------------
 
-    def _lines(self) -> Iterable[_Line]:
+    def _lines(self) -> Iterable[Line]:
         yield from self.connections.values()
 
     def _held(self) -> frozenset[int]:
@@ -373,12 +339,12 @@ class World:
             and upstream.holds(call.target.token)
         )
 
-    def _note_check(self, line: _Line) -> None:
+    def _note_check(self, line: Line) -> None:
         ended = sum(len(each.model.ended) for each in self._lines())
         was_idle = not line.model.owed and line.model.owed_health == 1
-        line.checks.append(_Check(ended, self._held(), was_idle))
+        line.checks.append(Check(ended, self._held(), was_idle))
 
-    def _judge_health(self, line: _Line, check: _Check, health: HealthResponse) -> None:
+    def _judge_health(self, line: Line, check: Check, health: HealthResponse) -> None:
         """What it says of calls in flight, against what is certain."""
         if health.message and "not allowed" in health.message:
             return  # the answer to a token
