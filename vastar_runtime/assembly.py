@@ -26,7 +26,7 @@ from vastar_runtime.credentials import (
     unusable_secrets,
 )
 from vastar_runtime.dispatch import Dispatcher
-from vastar_runtime.further_connectors import FurtherConnectors, forbidden_databases
+from vastar_runtime.further_connectors import FurtherConnectors, unusable_further
 from vastar_runtime.identity import Doors, Guest, Identity, caller_context
 from vastar_runtime.logs import get_logger
 from vastar_runtime.metrics import Meters, Scraper, Snapshot
@@ -329,7 +329,7 @@ def refuse_unusable(config: RuntimeConfig, environ: Mapping[str, str]) -> None:
         ConfigError: naming what cannot be used, without secrets.
     """
     settings = transport_settings(config)
-    problems = unusable_secrets(config, environ) + forbidden_databases(config, PolicyBook(config))
+    problems = unusable_secrets(config, environ) + unusable_further(config, PolicyBook(config))
     try:
         ProxyTable(settings.proxy, environ)
     except ValueError as error:

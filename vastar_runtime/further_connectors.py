@@ -28,7 +28,7 @@ from vastar_runtime.pipeline.working import Works
 from vastar_runtime.policy.egress import rules_of_named
 from vastar_runtime.policy.modes import Mode
 
-__all__ = ["FurtherConnectors", "Prepared", "forbidden_databases"]
+__all__ = ["FurtherConnectors", "Prepared", "unusable_further"]
 
 Prepared = dict[tuple[str, str], Source]
 """Data sources that are not used yet."""
@@ -36,7 +36,25 @@ Prepared = dict[tuple[str, str], Source]
 _OWN: frozenset[str] = frozenset({"http", "vastar", *DATABASE_NAMES})
 
 
-def forbidden_databases(config: RuntimeConfig, book: PolicyBook) -> list[Problem]:
+def unusable_further(config: RuntimeConfig, book: PolicyBook) -> list[Problem]:
+    """What is wrong with plug-ins and data sources, that the configuration alone does not show."""
+    return [*_problems_of_plugins(config), *_forbidden_databases(config, book)]
+
+
+def _problems_of_plugins(config: RuntimeConfig) -> list[Problem]:
+    key, right = "plugins.load", "leave it out"
+    for name in config.plugins.load:
+        if name in _OWN:
+            wrong = f"the name {name} is of a connector of the runtime's own"
+            return [Problem("configuration", key, wrong, right)]
+    try:
+        find_plugins(config.plugins.load, config.plugins.threads)
+    except UnknownPlugin as error:
+        return [Problem("configuration", key, str(error), f"install it, or {right}")]
+    return []
+
+
+def _forbidden_databases(config: RuntimeConfig, book: PolicyBook) -> list[Problem]:
     """Data sources whose very names the egress guard would refuse, call by call."""
     problems = []
     for path, database in all_databases(config):
@@ -75,16 +93,9 @@ class FurtherConnectors:
     ) -> None:
         self._environ = environ
         self._look_up = look_up
-        for name in _OWN.intersection(config.plugins.load):
-            wrong = f"the name {name} is of a connector of the runtime's own"
-            raise ConfigError([Problem("configuration", "plugins.load", wrong, "leave it out")])
-        try:
-            self._plugins = find_plugins(config.plugins.load, config.plugins.threads)
-        except UnknownPlugin as error:
-            right = "install it, or leave it out"
-            raise ConfigError(
-                [Problem("configuration", "plugins.load", str(error), right)]
-            ) from None
+        if problems := _problems_of_plugins(config):
+            raise ConfigError(problems)
+        self._plugins = find_plugins(config.plugins.load, config.plugins.threads)
         self._sources: Prepared = {}
         self._sources = self.prepare(config)
         self._sql: SqlConnector | None = None

@@ -3,12 +3,13 @@
 Shape: a plug-in is loaded with its first call, in a thread, since importing is running code of
 others too. Each has its own bounded set of threads. Whoever waits for one of them leaves at its
 deadline, and the thread is left behind; it counts until it returns, so a plug-in that blocks for
-ever runs out of its own threads and refuses, while everybody else goes on; the log names it. What it raises is told
-in the log; its caller reads the plug-in's name and the kind of the error, not its words, which may
-hold anything, unless it is a `PluginError`.
+ever runs out of its own threads and refuses, while everybody else goes on; the log names it. Where
+it raised is told in the log; its caller reads the plug-in's name and the kind of the error. Neither
+reads the error's words, which may quote what a call holds, unless it is a `PluginError`.
 """
 
 import inspect
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +42,8 @@ _KINDS: Final[Mapping[ErrorClass, FailureKind]] = {
 }
 _FRAME_ROOM_BYTES: Final = 1024
 """What the rest of an answer's frame takes at most, beside the payload."""
+
+_MOST_CAUSES: Final = 5
 
 _log = get_logger(__name__)
 
@@ -179,7 +182,7 @@ class PluginConnector:
                     disposition=answer.disposition,
                 )
             case BaseException():
-                _log.error("a plug-in raised", plugin=self._name, exc_info=answer)
+                _log.error("a plug-in raised", plugin=self._name, traceback=_place_of(answer))
                 what = f"raised {type(answer).__name__}"
             case _:
                 _log.error(
@@ -188,6 +191,16 @@ class PluginConnector:
                 what = "gave no PluginAnswer with a payload"
         words = f"connector {self._name} {what}: a plug-in's fault, see the log"
         return Failure(FailureKind.UPSTREAM_PERMANENT, words)
+
+
+def _place_of(error: BaseException) -> str:
+    """Where an error was raised, and of what types it and those before it are; not their words."""
+    kinds = []
+    at: BaseException | None = error
+    while at is not None and len(kinds) < _MOST_CAUSES:
+        kinds.append(type(at).__name__)
+        at = at.__cause__ or at.__context__
+    return "".join(traceback.format_tb(error.__traceback__)) + " from ".join(kinds)
 
 
 def _guarded(function: Callable[..., object], *args: object) -> object:

@@ -48,8 +48,13 @@ def test_what_nobody_offers_is_told():
 
 
 @pytest.mark.parametrize("raised", [RuntimeError("pw=hunter2"), SystemExit(3), KeyboardInterrupt()])
-async def test_what_it_raises_is_its_callers_alone(raised):
-    outcome = await says(raised).execute(plugin_call())
+async def test_what_it_raises_is_its_callers_alone(raised, tmp_path):
+    with log_lines(tmp_path) as lines:
+        outcome = await says(raised).execute(plugin_call())
+        (line,) = lines()
+    assert "in execute" in str(line["traceback"])  # where, for its author
+    assert str(line["traceback"]).endswith(type(raised).__name__)
+    assert "hunter2" not in str(line)
     assert isinstance(outcome, Failure)
     assert outcome.kind is FailureKind.UPSTREAM_PERMANENT
     assert type(raised).__name__ in outcome.message
@@ -128,6 +133,15 @@ async def test_one_that_blocks_holds_nobody_but_its_own_callers():
     while connector._threads.borrowed_tokens:  # the threads return when they can
         await trio.to_thread.run_sync(lambda: None)
     assert blocks.saw_end == [True, True]
+
+
+async def test_the_types_of_what_was_raised_before_are_told(tmp_path):
+    raised = ValueError("hunter2")
+    raised.__cause__ = KeyError("hunter2")
+    with log_lines(tmp_path) as lines:
+        await says(raised).execute(plugin_call())
+        (line,) = lines()
+    assert str(line["traceback"]).endswith("ValueError from KeyError")
 
 
 async def test_one_that_does_not_come_back_is_named_in_the_log(tmp_path):
