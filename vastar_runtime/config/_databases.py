@@ -7,7 +7,7 @@ password is a reference to the place that holds it (`_references`), never in the
 import ipaddress
 import re
 from collections.abc import Iterator
-from typing import Annotated, Final, NamedTuple, TypeAlias
+from typing import Annotated, Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import msgspec
@@ -98,6 +98,13 @@ class DatabaseConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_result_bytes: Annotated[
         int, Meta(ge=1024, le=1024 * _MIB, description="about how long it may be in memory")
     ] = 32 * _MIB
+    prepared_statements: Annotated[
+        bool, Meta(description="PostgreSQL: prepare what comes often; false for old poolers")
+    ] = True
+    reset: Annotated[
+        Literal["auto", "always"],
+        Meta(description="PostgreSQL: undo what a call left in its session, seen or in any case"),
+    ] = "auto"
 
     def __repr__(self) -> str:
         """Without values: not all of them were checked."""

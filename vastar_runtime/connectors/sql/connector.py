@@ -1,8 +1,9 @@
 """The connector of databases: one call in, one outcome out, for all drivers.
 
-Shape: a payload becomes a `Job`, the tenant's source lends a session, a thread runs the job there
-behind all policies, and the results become a payload in the same thread. Which driver runs is the
-source's business; a call that names a driver by its connector must name a source of that kind.
+Shape: a payload becomes a `Job`, the tenant's source lends a session, which runs the job behind all
+policies, and the results become a payload, a piece at a time: other calls go on between the pieces.
+Which driver runs is the source's business, and whether that needs threads the driver's; a call that
+names a driver by its connector must name a source of that kind.
 
 A stream fetches the next rows when the caller's credit has let the ones before go out: at most one
 piece is held, of about `_PIECE_BYTES`.
@@ -16,16 +17,11 @@ import trio
 
 from vastar_client.wire import PayloadFormat
 from vastar_runtime.calls import Call
+from vastar_runtime.connectors.sql.answers import StreamWriter, answer_pieces, in_pieces
 from vastar_runtime.connectors.sql.errors import Blame, SqlError, meaning_of
-from vastar_runtime.connectors.sql.jobs import (
-    Job,
-    Result,
-    StreamWriter,
-    answer_of,
-    job_of,
-    wants_json,
-)
-from vastar_runtime.connectors.sql.sources import Lent, Source
+from vastar_runtime.connectors.sql.jobs import Job, job_of, wants_json
+from vastar_runtime.connectors.sql.sessions import Rows
+from vastar_runtime.connectors.sql.sources import Source
 from vastar_runtime.outcomes import (
     Failure,
     FailureKind,
@@ -46,6 +42,7 @@ DATABASE_NAMES: Final = ("sqlite", "postgres", "db", "sql", "mysql")
 _DRIVERS: Final = frozenset({"sqlite", "postgres"})
 _FRAME_ROOM_BYTES: Final = 1024
 _PIECE_BYTES: Final = 128 * 1024
+_FIRST_ROWS: Final = 256
 _LEAST_ROWS: Final = 16
 _MOST_ROWS: Final = 16_384
 _SWEEP_S: Final = 5.0
@@ -205,20 +202,17 @@ class _Attempts:
     async def _attempt(self, progress: Progress) -> None:
         call, job = self._call, self._job
         progress.phase = Phase.POOL
-        async with self._source.lend(writes=job.operation != "query") as lent:
+        async with self._source.lend(writes=job.operation != "query") as session:
             progress.phase = Phase.HEAD
 
             def begun() -> None:
                 progress.request_begun = progress.request_sent = True
 
             if call.stream is not None:
-                self._outcome = await self._stream(lent, begun, progress)
+                self._outcome = await self._stream(session.stream(job, begun), progress)
                 return
-
-            def run() -> bytes:
-                return answer_of(job, lent.session.run(job, begun), as_json=self._as_json)
-
-            payload = await self._do(lent, run)
+            results = await self._in_time(session.run(job, begun))
+        payload = await in_pieces(answer_pieces(job, results, as_json=self._as_json))
         call.received_bytes = len(payload)
         if len(payload) + _FRAME_ROOM_BYTES > call.max_answer_bytes:
             self._outcome = too_large(call.max_answer_bytes)
@@ -226,42 +220,36 @@ class _Attempts:
             kind = PayloadFormat.JSON if self._as_json else PayloadFormat.NATIVE
             self._outcome = Reply(payload, kind)
 
-    async def _do(self, lent: Lent, function: Callable[[], T]) -> T:
+    async def _in_time(self, work: Awaitable[T]) -> T:
         """In the time that the source gives to a statement, and to each piece of a stream."""
         timeout_s = self._source.config.statement_timeout_s
         with trio.move_on_after(timeout_s):
-            return await lent.do(function)
+            return await work
         raise SqlError(Blame.TIMEOUT, f"the statement timeout of {timeout_s:g} s passed")
 
-    async def _stream(self, lent: Lent, begun: Callable[[], None], progress: Progress) -> Streamed:
+    async def _stream(self, pieces: Rows, progress: Progress) -> Streamed:
         stream = self._call.stream
         assert stream is not None
         write = StreamWriter(as_json=self._as_json)
-        pieces = lent.session.stream(self._job, begun)
-        count, rows = 0, 0
+        count, rows, is_first = _FIRST_ROWS, 0, True
         try:
             while True:
-
-                def step(count: int = count) -> tuple[Result, bytes]:
-                    piece = pieces.send(count) if count else next(pieces)
-                    return piece, write(piece) if piece.rows or not count else b""
-
-                piece, data = await self._do(lent, step)
-                if not count:
+                piece = await self._in_time(pieces.next(count))
+                if not piece.rows and not is_first:
+                    return Streamed(200, [("x-row-count", str(rows))])
+                data = await in_pieces(write(piece))
+                if is_first:
+                    is_first = False
                     progress.response_started = True
                     headers = [("content-type", write.content_type)]
                     await stream.start(200, headers, is_sse=False)
-                if data:
-                    await stream.send(data)
-                    self._call.received_bytes += len(data)
-                if not piece.rows:
-                    return Streamed(200, [("x-row-count", str(rows))])
+                await stream.send(data)
+                self._call.received_bytes += len(data)
                 rows += len(piece.rows)
                 count = _next_count(len(piece.rows), len(data))
         finally:
-            if not lent.is_orphaned:
-                with trio.CancelScope(shield=True):
-                    await lent.do(pieces.close)
+            with trio.CancelScope(shield=True):
+                await pieces.aclose()
 
 
 def _next_count(rows: int, size_bytes: int) -> int:

@@ -55,14 +55,17 @@ async def in_thread(
     interrupt: Callable[[], None],
     orphaned: Callable[[], None],
     limiter: trio.CapacityLimiter,
+    left: Callable[[], None] = lambda: None,
 ) -> T:
     """What `function` gives or raises, run in a thread.
 
     Args:
         function: blocks; what it gives or raises is dropped when the caller was cancelled.
         interrupt: makes it return soon; does not block, and may come when it has returned.
-        orphaned: called once, where the caller was cancelled and the thread did not return in time.
+        orphaned: called once, where the caller was cancelled and the thread did not return in time,
+            when it returns at last; in that thread, if it ever began.
         limiter: of threads.
+        left: called in that case before the caller goes on, with the thread maybe still inside.
     """
     thread = _Thread()
     given: list[T] = []
@@ -85,8 +88,10 @@ async def in_thread(
             nursery.start_soon(_interrupt_when_cancelled, interrupt, done, patience)
             await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
         done.set()
-        if patience.cancelled_caught and not thread.abandon():
-            orphaned()
+        if patience.cancelled_caught:
+            left()
+            if not thread.abandon():
+                orphaned()
         nursery.cancel_scope.cancel()
     if raised:
         raise raised[0]

@@ -1,11 +1,11 @@
-"""From a payload to what is to be done, and from results to a payload; nothing here waits.
+"""From a payload to what is to be done; nothing here waits.
 
 `Job` is what a session runs: an operation with statements whose parameters are Python values. The
 payload is native (`wire.rows`) or JSON, which published SDKs can send; the answer is in the same
-unless the caller asks otherwise.
+unless the caller asks otherwise (`answers`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -16,10 +16,6 @@ from vastar_client.wire.rows import (
     SqlRequest,
     SqlStatement,
     decode_request,
-    encode_answer,
-    framed,
-    json_rows,
-    to_block,
 )
 from vastar_client.wire.values import SqlValueError, from_json
 from vastar_runtime.calls import Call
@@ -30,16 +26,12 @@ __all__ = [
     "Job",
     "Params",
     "Result",
-    "StreamWriter",
-    "answer_of",
     "job_of",
     "wants_json",
 ]
 
 OPERATIONS: Final = ("query", "execute", "execute_many", "transaction")
 _ISOLATIONS: Final = ("read committed", "repeatable read", "serializable")
-_JSON_STREAM: Final = "application/x-ndjson"
-_NATIVE_STREAM: Final = "application/x-vastar-rows"
 
 Params: TypeAlias = list[Any] | dict[str, Any] | None
 
@@ -162,72 +154,3 @@ def wants_json(call: Call) -> bool:
     if wanted is ResponseFormat.AS_REQUEST:
         return call.request.payload_format is PayloadFormat.JSON
     return wanted is ResponseFormat.JSON
-
-
-def answer_of(job: Job, results: Sequence[Result], *, as_json: bool) -> bytes:
-    """The payload of an answer.
-
-    Raises:
-        SqlError: a value cannot be said.
-    """
-    try:
-        if not as_json:
-            return encode_answer(
-                [
-                    to_block(each.names, each.rows, each.row_count, each.last_id, each.types)
-                    for each in results
-                ]
-            )
-        said = [_json_result(each) for each in results]
-        if job.operation == "transaction":
-            return msgspec.json.encode({"success": True, "results": said})
-        return msgspec.json.encode({"success": True, **said[0]})
-    except (SqlValueError, UnicodeEncodeError) as error:
-        raise SqlError(Blame.DATA, f"a value of the result cannot be sent: {error}") from None
-
-
-def _json_result(result: Result) -> dict[str, Any]:
-    types, rows = json_rows(result.names, result.rows)
-    columns = [
-        {"name": name, "type": kind}
-        for name, kind in zip(result.names, result.types or types, strict=True)
-    ]
-    said: dict[str, Any] = {"columns": columns, "rows": rows, "row_count": result.row_count}
-    if result.last_id is not None:
-        said["last_id"] = result.last_id
-    return said
-
-
-class StreamWriter:
-    """Turns pieces of a result into bytes of a stream: blocks, or lines of JSON.
-
-    The first line of JSON is an object with the columns, every other an array, a row.
-    """
-
-    def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
-        self._is_first = True
-
-    @property
-    def content_type(self) -> str:
-        """For the head of the stream."""
-        return _JSON_STREAM if self._as_json else _NATIVE_STREAM
-
-    def __call__(self, piece: Result) -> bytes:
-        """The bytes of a piece. Raises SqlError for a value that cannot be said."""
-        try:
-            if not self._as_json:
-                return framed(to_block(piece.names, piece.rows, types=piece.types))
-            return b"".join(self._lines(piece))
-        except (SqlValueError, UnicodeEncodeError) as error:
-            raise SqlError(Blame.DATA, f"a value of the result cannot be sent: {error}") from None
-
-    def _lines(self, piece: Result) -> Iterator[bytes]:
-        types, rows = json_rows(piece.names, piece.rows)
-        if self._is_first:
-            self._is_first = False
-            columns = zip(piece.names, piece.types or types, strict=True)
-            head = {"columns": [{"name": name, "type": kind} for name, kind in columns]}
-            yield msgspec.json.encode(head) + b"\n"
-        for row in rows:
-            yield msgspec.json.encode(row) + b"\n"

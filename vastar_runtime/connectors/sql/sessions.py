@@ -1,19 +1,34 @@
-"""What a driver gives: blocking sessions, each one connection, used by one thread at a time.
+"""What a driver gives: sessions, each one connection, used by one task at a time.
 
-`interrupt` alone may be called from another thread, while a statement runs: it makes that fail
-soon, again and again if need be, and never waits long itself.
+Everything here is asynchronous, and cancelling is all there is to stop a statement: a session that
+is cancelled has the database stop what runs, waits for that a moment, and is usable again, or says
+that it is not. Whether a driver needs threads for it is its own business (`threaded`).
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from vastar_runtime.connectors.sql.errors import Blame, SqlError
 from vastar_runtime.connectors.sql.jobs import Job, Result
 
-__all__ = ["Driver", "Gauge", "Session"]
+__all__ = ["Driver", "Gauge", "Rows", "Session"]
 
 _VALUE_BYTES: Final = 16
 _SIZED: Final = (str, bytes)
+
+
+class Rows(Protocol):
+    """The rows of one query, as they are asked for. To be closed, also after an error."""
+
+    async def next(self, count: int) -> Result:
+        """About `count` rows more, with the columns; none where that was the end.
+
+        Raises:
+            SqlError: it failed.
+        """
+
+    async def aclose(self) -> None:
+        """Stop the query where it has not ended. Raises nothing but cancellation."""
 
 
 class Session(Protocol):
@@ -28,29 +43,22 @@ class Session(Protocol):
     def looks_alive(self) -> bool:
         """Whether it is worth giving out again after an idle time; asks nobody."""
 
-    def run(self, job: Job, begun: Callable[[], None]) -> list[Result]:
+    async def run(self, job: Job, begun: Callable[[], None]) -> list[Result]:
         """Do all of `job`, or nothing of it.
 
         Args:
             job: one result for each of its statements.
-            begun: told when the database may have got a statement.
+            begun: told when the database may have got a statement; from any thread.
 
         Raises:
             SqlError: it failed, and nothing of it holds.
         """
 
-    def stream(self, job: Job, begun: Callable[[], None]) -> Generator[Result, int, None]:
-        """The rows of a query in pieces; who takes them says (`send`) how many are next.
+    def stream(self, job: Job, begun: Callable[[], None]) -> Rows:
+        """The rows of a query, which begins when the first are asked for."""
 
-        Raises:
-            SqlError: it failed.
-        """
-
-    def interrupt(self) -> None:
-        """Stop what runs; from any thread."""
-
-    def close(self) -> None:
-        """End it. Raises nothing."""
+    async def aclose(self) -> None:
+        """End it, soon, whatever it does. Raises nothing but cancellation."""
 
 
 class Driver(Protocol):
@@ -64,15 +72,16 @@ class Driver(Protocol):
     origin: str
     has_one_writer: bool
 
-    def open(self) -> Session:
-        """A new connection; blocks. Raises SqlError, of what was certainly not sent."""
+    async def open(self) -> Session:
+        """A new connection. Raises SqlError, of what was certainly not sent."""
 
 
 class Gauge:
-    """Counts what a result takes, and refuses what is too much.
+    """Counts what the results of a job take, and refuses what is too much while it comes in.
 
     Args:
-        max_rows, max_bytes: the bounds of one answer.
+        max_rows: of each result.
+        max_bytes: of all results together, about as they are in memory.
     """
 
     def __init__(self, max_rows: int, max_bytes: int) -> None:
@@ -80,6 +89,10 @@ class Gauge:
         self._max_bytes = max_bytes
         self._rows = 0
         self._bytes = 0
+
+    def next(self) -> None:
+        """The next result begins."""
+        self._rows = 0
 
     def add(self, rows: Sequence[Sequence[object]]) -> None:
         """Count these too.

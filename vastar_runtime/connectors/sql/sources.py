@@ -4,10 +4,9 @@ A `Source` lends sessions: at most so many at once, an idle one before a new one
 back first, so that those of a quiet time grow old and are closed. Whoever waits does so in order.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from types import TracebackType
 
 import attrs
 import trio
@@ -20,20 +19,15 @@ from vastar_runtime.config import (
     database_address,
 )
 from vastar_runtime.connectors.sql.errors import Blame, SqlError
-from vastar_runtime.connectors.sql.interrupting import in_thread
 from vastar_runtime.connectors.sql.sessions import Driver, Session
 from vastar_runtime.transport import Origin
 
 __all__ = ["LookUp", "Password", "Source", "server_of", "sources_of"]
 
-T = TypeVar("T")
 Password = Callable[[], str]
 LookUp = Callable[[str, Origin], Awaitable[Sequence[str]]]
 """For a tenant: the addresses of a server that may be connected to. Raises OSError, UnicodeError;
 what else it raises (`Forbidden`) is a refusal, and goes through everybody's hands."""
-
-_SPARE_THREADS: Final = 4
-"""For those that did not return in time, beside one for each connection."""
 
 
 @attrs.frozen
@@ -65,7 +59,6 @@ class Source:
         self.origin = driver.origin
         self._driver = driver
         self._places = trio.CapacityLimiter(config.max_connections)
-        self._threads = trio.CapacityLimiter(config.max_connections + _SPARE_THREADS)
         self._writer = trio.Lock() if driver.has_one_writer else None
         self._idle: list[_Idle] = []
         self._is_closed = False
@@ -86,76 +79,35 @@ class Source:
         writers = 0 if self._writer is None else self._writer.statistics().tasks_waiting
         return self._places.statistics().tasks_waiting + writers
 
-    @asynccontextmanager
-    async def lend(self, *, writes: bool) -> AsyncIterator["Lent"]:
-        """A session; one that changes something comes after those before it, where it must.
+    def lend(self, *, writes: bool) -> "Loan":
+        """A context of a session; one that changes something comes after those before it.
 
-        Raises:
+        Entering raises:
             SqlError: none can be opened.
         """
-        if writes and self._writer is not None:
-            async with self._writer, self._place() as lent:
-                yield lent
-        else:
-            async with self._place() as lent:
-                yield lent
+        return Loan(self, self._places, self._writer if writes else None)
 
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator["Lent"]:
-        async with self._places:
-            lent = Lent(await self._idle_one() or await self._opened(), self._threads)
-            try:
-                yield lent
-            except BaseException:
-                await self._take_back(lent)
-                raise
-            await self._take_back(lent)
-
-    async def _idle_one(self) -> Session | None:
+    async def take(self) -> Session:
+        """A session, for whoever has a place."""
         while self._idle:
             session = self._idle.pop().session
             if session.looks_alive():
                 return session
             await self._close([session])
-        return None
+        return await self._driver.open()
 
-    async def _opened(self) -> Session:
-        opened: list[Session] = []
-
-        def orphaned() -> None:
-            for session in opened:
-                session.close()
-
-        def open_one() -> Session:
-            session = self._driver.open()
-            opened.append(session)
-            return session
-
-        try:
-            return await in_thread(
-                open_one, interrupt=lambda: None, orphaned=orphaned, limiter=self._threads
-            )
-        except trio.Cancelled:
-            for session in opened:
-                session.close()
-            raise
-
-    async def _take_back(self, lent: "Lent") -> None:
-        if lent.is_orphaned:
-            return
-        if lent.session.is_usable and not self._is_closed:
-            self._idle.append(_Idle(lent.session, trio.current_time()))
+    async def take_back(self, session: Session) -> None:
+        """It is not used any more."""
+        if session.is_usable and not self._is_closed:
+            self._idle.append(_Idle(session, trio.current_time()))
         else:
-            await self._close([lent.session])
+            await self._close([session])
 
     async def _close(self, sessions: list[Session]) -> None:
-        def close() -> None:
-            for session in sessions:
-                session.close()
-
         if sessions:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(close)
+                for session in sessions:
+                    await session.aclose()
 
     async def sweep(self, now_s: float) -> None:
         """Close what was idle for too long."""
@@ -170,37 +122,57 @@ class Source:
         await self._close([each.session for each in idle])
 
 
-class Lent:
-    """A session that somebody has.
+class Loan:
+    """A place in line, and a session, for as long as the context lasts.
 
-    Attributes:
-        is_orphaned: a thread is still in it, and will close it.
+    Args:
+        source: lends.
+        places: of its sessions.
+        writer: whose turn it is to change something, where they go one by one.
     """
 
-    def __init__(self, session: Session, threads: trio.CapacityLimiter) -> None:
-        self.session = session
-        self.is_orphaned = False
-        self._threads = threads
+    __slots__ = ("_places", "_session", "_source", "_writer")
 
-    async def do(self, function: Callable[[], T]) -> T:
-        """Have a thread do `function`, which uses the session; cancelling interrupts it."""
+    def __init__(
+        self, source: Source, places: trio.CapacityLimiter, writer: trio.Lock | None
+    ) -> None:
+        self._source = source
+        self._places = places
+        self._writer = writer
+        self._session: Session | None = None
 
-        def orphaned() -> None:
-            self.is_orphaned = True
-            self.session.is_usable = False
-            self.session.close()
-
+    async def __aenter__(self) -> Session:
+        if self._writer is not None:
+            await self._writer.acquire()
         try:
-            return await in_thread(
-                function,
-                interrupt=self.session.interrupt,
-                orphaned=orphaned,
-                limiter=self._threads,
-            )
-        except SqlError as error:
-            if error.blame is Blame.LOST:
-                self.session.is_usable = False
+            await self._places.acquire_on_behalf_of(self)
+            try:
+                self._session = await self._source.take()
+            except BaseException:
+                self._places.release_on_behalf_of(self)
+                raise
+        except BaseException:
+            if self._writer is not None:
+                self._writer.release()
             raise
+        return self._session
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        session = self._session
+        assert session is not None, "entered"
+        if isinstance(error, SqlError) and error.blame is Blame.LOST:
+            session.is_usable = False
+        try:
+            await self._source.take_back(session)
+        finally:
+            self._places.release_on_behalf_of(self)
+            if self._writer is not None:
+                self._writer.release()
 
 
 def sources_of(
@@ -241,14 +213,15 @@ def _source(
     password: Password | None,
     look_up: Callable[[Origin], Awaitable[Sequence[str]]] | None,
 ) -> Source:
-    del look_up  # until the driver takes it
     assert database.url is not None, "it was checked"
     address = database_address(database.url)
     if address.driver == "postgres":
         from vastar_runtime.connectors.sql.postgres import PostgresDriver  # noqa: PLC0415 - not all have psycopg
 
-        driver: Driver = PostgresDriver(address, database, password)
-        return Source(database, driver, address.driver, server_of(address))
+        server = server_of(address)
+        bound = None if look_up is None or server is None else partial(look_up, server)
+        postgres: Driver = PostgresDriver(address, database, password, bound)
+        return Source(database, postgres, address.driver, server)
     from vastar_runtime.connectors.sql.sqlite import SqliteDriver  # noqa: PLC0415 - 4 ms for all
 
     driver = SqliteDriver(
@@ -257,5 +230,6 @@ def _source(
         busy_timeout_s=database.busy_timeout_s,
         max_rows=database.max_rows,
         max_bytes=database.max_result_bytes,
+        max_connections=database.max_connections,
     )
     return Source(database, driver, address.driver)

@@ -31,6 +31,7 @@ from vastar_client.wire.values import Json
 from vastar_runtime.connectors.sql.errors import Blame, SqlError, blame_of_sqlite
 from vastar_runtime.connectors.sql.jobs import Job, Params, Result
 from vastar_runtime.connectors.sql.sessions import Gauge, Session
+from vastar_runtime.connectors.sql.threaded import open_in_thread, thread_limiter
 from vastar_runtime.outcomes import Disposition
 
 __all__ = ["SqliteDriver", "SqliteSession"]
@@ -67,12 +68,20 @@ class SqliteDriver:
         read_only: refuse every change.
         busy_timeout_s: patience with other programs' locks.
         max_rows, max_bytes: of an answer that is no stream.
+        max_connections: to be open at once.
     """
 
     has_one_writer = True
 
     def __init__(
-        self, path: str, *, read_only: bool, busy_timeout_s: float, max_rows: int, max_bytes: int
+        self,
+        path: str,
+        *,
+        read_only: bool,
+        busy_timeout_s: float,
+        max_rows: int,
+        max_bytes: int,
+        max_connections: int = 1,
     ) -> None:
         self.origin = f"sqlite://{quote(path)}"
         self._path = path
@@ -80,9 +89,14 @@ class SqliteDriver:
         self._busy_timeout_s = busy_timeout_s
         self._max_rows = max_rows
         self._max_bytes = max_bytes
+        self._threads = thread_limiter(max_connections)
 
-    def open(self) -> Session:
-        """A new connection. Raises SqlError."""
+    async def open(self) -> Session:
+        """A new connection, each of its jobs in a thread. Raises SqlError."""
+        return await open_in_thread(self.connect, self._threads)
+
+    def connect(self) -> "SqliteSession":
+        """A new connection; blocks. Raises SqlError."""
         mode = "ro" if self._read_only else "rwc"
         try:
             connection = sqlite3.connect(
@@ -159,7 +173,8 @@ class SqliteSession:
             with self._transaction():
                 if job.operation == "execute_many":
                     return [self._many(job)]
-                return [self._one(statement, self._gauge(job)) for statement in job.statements]
+                gauge = self._gauge(job)
+                return [self._one(statement, gauge) for statement in job.statements]
         except sqlite3.Error as error:
             raise self._told(error) from None
         except (OverflowError, UnicodeEncodeError) as error:
@@ -240,6 +255,7 @@ class SqliteSession:
                 raise SqlError(Blame.TIMEOUT, "interrupted while another program held a lock")
 
     def _one(self, statement: SqlStatement, gauge: Gauge) -> Result:
+        gauge.next()
         cursor = self._execute(statement.sql, statement.params)
         try:
             names = _names(cursor)

@@ -16,6 +16,7 @@ class Work:
         self.end = threading.Event()
         self.interrupts = 0
         self.orphans = 0
+        self.left = 0
 
     def run(self) -> str:
         self.begun.set()
@@ -29,6 +30,9 @@ class Work:
     def orphaned(self) -> None:
         self.orphans += 1
 
+    def leave(self) -> None:
+        self.left += 1
+
 
 async def run(work: Work, interrupt=None, function=None) -> object:
     return await in_thread(
@@ -36,6 +40,7 @@ async def run(work: Work, interrupt=None, function=None) -> object:
         interrupt=interrupt or work.interrupt,
         orphaned=work.orphaned,
         limiter=trio.CapacityLimiter(1),
+        left=work.leave,
     )
 
 
@@ -59,7 +64,7 @@ async def test_cancelling_interrupts():
         await trio.to_thread.run_sync(work.begun.wait)
         nursery.cancel_scope.cancel()
     assert work.interrupts == 1
-    assert work.orphans == 0
+    assert (work.orphans, work.left) == (0, 0)
 
 
 async def test_interrupts_until_it_returns():
@@ -87,6 +92,7 @@ async def test_one_that_does_not_return_is_left_behind(monkeypatch):
         await trio.to_thread.run_sync(work.begun.wait)
         nursery.cancel_scope.cancel()
     assert not gone.is_set()
+    assert work.left == 1
     work.end.set()
     assert await trio.to_thread.run_sync(gone.wait, 20)
 

@@ -1,4 +1,4 @@
-"""Payloads to jobs, results to payloads."""
+"""Payloads to jobs."""
 
 import msgspec
 import pytest
@@ -6,18 +6,9 @@ import trio
 
 from tests.support.databases import sql_request
 from vastar_client.wire import ExecuteRequest, PayloadFormat, ResponseFormat
-from vastar_client.wire.rows import decode_answer, rows_of
 from vastar_runtime.calls import Call, Caller
 from vastar_runtime.connectors.sql.errors import Blame, SqlError
-from vastar_runtime.connectors.sql.jobs import (
-    OPERATIONS,
-    Job,
-    Result,
-    StreamWriter,
-    answer_of,
-    job_of,
-    wants_json,
-)
+from vastar_runtime.connectors.sql.jobs import OPERATIONS, job_of, wants_json
 from vastar_runtime.policy import Deadline, Limit
 
 
@@ -69,36 +60,8 @@ async def test_what_is_no_job(operation, payload, words):
     assert "query" in OPERATIONS
 
 
-async def test_answers_in_both_forms():
-    result = Result(["a", "b"], [(1, b"x")], 1, 5, ["int", "bytes"])
-    job = Job("query", [])
-    (block,) = decode_answer(answer_of(job, [result], as_json=False))
-    assert rows_of(block) == [(1, b"x")]
-    said = msgspec.json.decode(answer_of(job, [result], as_json=True))
-    assert said == {
-        "success": True,
-        "columns": [{"name": "a", "type": "int"}, {"name": "b", "type": "bytes"}],
-        "rows": [[1, {"$bytes": "eA=="}]],
-        "row_count": 1,
-        "last_id": 5,
-    }
-    for as_json in (False, True):
-        with pytest.raises(SqlError, match="cannot be sent"):
-            answer_of(job, [Result(["a"], [("\udc80",)])], as_json=as_json)
-
-
 async def test_which_form_is_wanted():
     assert wants_json(json_call("query", {}))
     assert not wants_json(call(sql_request(1, "query")))
     assert wants_json(call(sql_request(1, "query", response_format=ResponseFormat.JSON)))
     assert PayloadFormat.JSON is not PayloadFormat.NATIVE
-
-
-async def test_streams():
-    lines = StreamWriter(as_json=True)
-    first, second = lines(Result(["a"], [(1,)])), lines(Result(["a"], [(2,)]))
-    assert first == b'{"columns":[{"name":"a","type":"int"}]}\n[1]\n'
-    assert second == b"[2]\n"
-    assert lines.content_type == "application/x-ndjson"
-    with pytest.raises(SqlError):
-        StreamWriter(as_json=False)(Result(["a"], [(object(),)]))

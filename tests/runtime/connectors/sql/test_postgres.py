@@ -19,33 +19,31 @@ def driver(url: str, **fields: object) -> PostgresDriver:
     return PostgresDriver(database_address(url), config, lambda: "hunter2")
 
 
-def test_nobody_there(tmp_path):
+async def test_nobody_there():
     with pytest.raises(SqlError, match=r"connecting to postgres://127.0.0.1:1 failed") as caught:
-        driver("postgres://u@127.0.0.1:1/n").open()
+        await driver("postgres://u@127.0.0.1:1/n").open()
     assert caught.value.blame is Blame.UNREACHABLE
     assert caught.value.disposition is Disposition.NOT_SENT
     assert "hunter2" not in caught.value.words
 
 
-def test_a_session_that_the_server_ended_does_not_look_alive():
+async def test_a_session_that_the_server_ended_does_not_look_alive():
     def query(text: str) -> Job:
         return Job("query", [SqlStatement(text)])
 
     with postgres_server() as server:
-        session, other = (driver(server.url).open() for _ in range(2))
-        (pid,) = session.run(query("select pg_backend_pid()"), lambda: None)[0].rows[0]
+        session, other = [await driver(server.url).open() for _ in range(2)]
+        ((pid,),) = (await session.run(query("select pg_backend_pid()"), lambda: None))[0].rows
         assert session.looks_alive()
-        other.run(query(f"select pg_terminate_backend({pid}, 5000)"), lambda: None)
+        await other.run(query(f"select pg_terminate_backend({pid}, 5000)"), lambda: None)
         assert not session.looks_alive()
         with pytest.raises(SqlError) as caught:
-            session.run(query("select 1"), lambda: None)
+            await session.run(query("select 1"), lambda: None)
         assert caught.value.blame is Blame.LOST
         assert not session.is_usable
         with pytest.raises(SqlError) as caught:
-            driver(
-                server.url.replace("/postgres", "/nothing").replace("//nothing", "//postgres")
-            ).open()
+            await driver(server.url.removesuffix("/postgres") + "/nothing").open()
         assert caught.value.disposition is Disposition.NOT_SENT
-        session.close()
-        other.close()
+        await session.aclose()
+        await other.aclose()
         assert not other.looks_alive()

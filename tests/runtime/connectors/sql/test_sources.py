@@ -18,10 +18,7 @@ class FakeSession:
     def looks_alive(self) -> bool:
         return self.is_alive
 
-    def interrupt(self) -> None:
-        pass
-
-    def close(self) -> None:
+    async def aclose(self) -> None:
         self.closed += 1
 
 
@@ -32,7 +29,8 @@ class FakeDriver:
         self.has_one_writer = has_one_writer
         self.opened: list[FakeSession] = []
 
-    def open(self):
+    async def open(self):
+        await trio.lowlevel.checkpoint()
         self.opened.append(FakeSession())
         return self.opened[-1]
 
@@ -50,16 +48,16 @@ async def test_an_idle_session_is_used_again():
             assert (one.busy, one.idle) == (1, 0)
     assert (one.busy, one.idle, len(driver.opened)) == (0, 1, 1)
     driver.opened[0].is_alive = False
-    async with one.lend(writes=False) as lent:
-        assert lent.session is driver.opened[1]
+    async with one.lend(writes=False) as session:
+        assert session is driver.opened[1]
     assert driver.opened[0].closed == 1
 
 
 async def test_what_is_unusable_or_left_over_is_closed():
     driver = FakeDriver()
     one = source(driver)
-    async with one.lend(writes=False) as lent:
-        lent.session.is_usable = False
+    async with one.lend(writes=False) as session:
+        session.is_usable = False
     assert driver.opened[0].closed == 1
     async with one.lend(writes=False):
         await one.aclose()
@@ -108,13 +106,25 @@ async def test_a_lost_session_is_not_given_back():
     driver = FakeDriver()
     one = source(driver)
 
-    def lose() -> None:
-        raise SqlError(Blame.LOST, "gone")
-
     with pytest.raises(SqlError):
-        async with one.lend(writes=False) as lent:
-            await lent.do(lose)
+        async with one.lend(writes=False):
+            raise SqlError(Blame.LOST, "gone")
     assert driver.opened[0].closed == 1
+    assert (one.busy, one.idle) == (0, 0)
+
+
+async def test_who_gets_no_session_holds_no_place():
+    class Fails(FakeDriver):
+        async def open(self):
+            await trio.lowlevel.checkpoint()
+            raise SqlError(Blame.UNREACHABLE, "nobody there")
+
+    one = source(Fails(has_one_writer=True), max_connections=1)
+    for _ in range(2):
+        with pytest.raises(SqlError, match="nobody there"):
+            async with one.lend(writes=True):
+                pass
+    assert one.busy == 0
 
 
 async def test_sources_that_are_as_before_are_the_same(tmp_path):

@@ -20,7 +20,7 @@ def job(operation: str, *texts: str) -> Job:
 
 
 def test_a_deferred_constraint_is_undone_and_the_session_lives(tmp_path):
-    session = driver(tmp_path / "a b%.db").open()
+    session = driver(tmp_path / "a b%.db").connect()
     begun: list[int] = []
     session.run(
         job(
@@ -42,7 +42,7 @@ def test_a_deferred_constraint_is_undone_and_the_session_lives(tmp_path):
 
 
 def test_a_stream_is_left_before_its_end(tmp_path):
-    session = driver(tmp_path / "a.db").open()
+    session = driver(tmp_path / "a.db").connect()
     pieces = session.stream(job("query", "select 1 union all select 2"), lambda: None)
     assert next(pieces).rows == [(1,), (2,)]
     pieces.close()
@@ -52,17 +52,17 @@ def test_a_stream_is_left_before_its_end(tmp_path):
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(SqlError, match="SQLITE_CANTOPEN") as caught:
-        driver(tmp_path / "none.db", read_only=True).open()
+        driver(tmp_path / "none.db", read_only=True).connect()
     assert caught.value.blame is Blame.UNREACHABLE
     assert caught.value.disposition is Disposition.NOT_SENT
     (tmp_path / "text.db").write_text("no database, whatever its name says " * 40)
     with pytest.raises(SqlError, match="SQLITE_NOTADB") as caught:
-        driver(tmp_path / "text.db").open()
+        driver(tmp_path / "text.db").connect()
     assert caught.value.blame is Blame.SERVER
 
 
 def test_an_interrupt_between_statements_counts(tmp_path):
-    session = driver(tmp_path / "a.db").open()
+    session = driver(tmp_path / "a.db").connect()
     with pytest.raises(SqlError, match="interrupted"):
         session.run(job("query", "select 1"), session.interrupt)
     session.close()
