@@ -113,7 +113,7 @@ class StreamWriter:
 
 
 def _unsayable(error: Exception) -> SqlError:
-    return SqlError(Blame.DATA, f"a value of the result cannot be sent: {error}")
+    return SqlError.said(Blame.DATA, f"a value of the result cannot be sent: {error}")
 
 
 def _values(result: Result) -> int:

@@ -126,4 +126,4 @@ def _numbering(formats: list[PyFormat], names: dict[str, int]) -> Callable[[re.M
 
 
 def _wrong(words: str) -> SqlError:
-    return SqlError(Blame.CALLER, words)
+    return SqlError.said(Blame.CALLER, words)  # pieces of the statement are in it

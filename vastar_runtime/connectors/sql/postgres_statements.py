@@ -15,7 +15,7 @@ from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGresult
 
 from vastar_runtime.config import DatabaseConfig
-from vastar_runtime.connectors.sql.errors import Blame, SqlError, blame_of_sqlstate, short
+from vastar_runtime.connectors.sql.errors import Blame, SqlError, blame_of_sqlstate
 from vastar_runtime.connectors.sql.jobs import Params
 from vastar_runtime.connectors.sql.postgres_leaving import leaves_nothing
 from vastar_runtime.connectors.sql.postgres_link import Link, LinkError
@@ -252,8 +252,8 @@ def error_of(result: PGresult) -> SqlError:
     sqlstate = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
     message = result.error_field(DiagnosticField.MESSAGE_PRIMARY)
     words = (message or result.error_message or b"the connection ended").decode(errors="replace")
-    code = f" (SQLSTATE {sqlstate})" if sqlstate else ""
-    return SqlError(blame_of_sqlstate(sqlstate or None), short(words) + code)
+    code = f"SQLSTATE {sqlstate}" if sqlstate else ""
+    return SqlError.said(blame_of_sqlstate(sqlstate or None), words, code)
 
 
 def _is_stale(result: PGresult) -> bool:

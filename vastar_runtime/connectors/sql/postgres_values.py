@@ -16,7 +16,7 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.types.json import Jsonb
 
 from vastar_client.wire.values import Json
-from vastar_runtime.connectors.sql.errors import Blame, SqlError, short
+from vastar_runtime.connectors.sql.errors import Blame, SqlError
 
 __all__ = ["SETTINGS", "Values", "changed_setting"]
 
@@ -90,8 +90,7 @@ class Values:
             try:
                 self.data = self._transformer.dump_sequence([_value(v) for v in values], formats)
             except (psycopg.Error, ValueError, OverflowError) as error:
-                words = f"a parameter cannot be sent: {short(str(error))}"
-                raise SqlError(Blame.CALLER, words) from None
+                raise SqlError.said(Blame.CALLER, f"a parameter cannot be sent: {error}") from None
             self.types = self._transformer.types or ()
             self.formats = self._transformer.formats
 
@@ -112,8 +111,8 @@ class Values:
         try:
             return transformer.load_rows(0, result.ntuples, tuple)
         except (psycopg.Error, ValueError, OverflowError) as error:
-            words = f"a value of the result cannot be read: {short(str(error))}"
-            raise SqlError(Blame.DATA, words) from None
+            words = f"a value of the result cannot be read: {error}"
+            raise SqlError.said(Blame.DATA, words) from None
 
 
 def _value(value: Any) -> Any:

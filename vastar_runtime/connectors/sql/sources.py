@@ -145,7 +145,11 @@ class Loan:
         if self._writer is not None:
             await self._writer.acquire()
         try:
-            await self._places.acquire_on_behalf_of(self)
+            try:
+                # Most find a place, and go on without a turn of the scheduler.
+                self._places.acquire_on_behalf_of_nowait(self)
+            except trio.WouldBlock:
+                await self._places.acquire_on_behalf_of(self)
             try:
                 self._session = await self._source.take()
             except BaseException:

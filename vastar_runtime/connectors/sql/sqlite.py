@@ -178,7 +178,7 @@ class SqliteSession:
         except sqlite3.Error as error:
             raise self._told(error) from None
         except (OverflowError, UnicodeEncodeError) as error:
-            raise SqlError(Blame.CALLER, f"a parameter cannot be bound: {error}") from None
+            raise SqlError.said(Blame.CALLER, f"a parameter cannot be bound: {error}") from None
 
     def stream(self, job: Job, begun: Callable[[], None]) -> Generator[Result, int, None]:
         """The rows of a query in pieces. Raises SqlError."""
@@ -200,7 +200,7 @@ class SqliteSession:
         except sqlite3.Error as error:
             raise self._told(error) from None
         except (OverflowError, UnicodeEncodeError) as error:
-            raise SqlError(Blame.CALLER, f"a parameter cannot be bound: {error}") from None
+            raise SqlError.said(Blame.CALLER, f"a parameter cannot be bound: {error}") from None
 
     def interrupt(self) -> None:
         """Stop what runs."""
