@@ -8,7 +8,7 @@ the way out. JSON is what the published runtime understands; a body that is no t
 import base64
 import binascii
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -119,6 +119,12 @@ def _json_request(request: HTTPRequest) -> dict[str, Any]:
     return keys
 
 
+_UNREADABLE: Final = (
+    *(RemoteProtocolError, binascii.Error, RecursionError),
+    *(msgspec.MsgspecError, UnicodeDecodeError),  # msgspec raises both for what is no JSON
+)
+
+
 def http_response(answer: ExecuteResponse) -> HTTPResponse:
     """The HTTP answer in a successful `answer`. The body is copied once, out of the frame.
 
@@ -139,7 +145,7 @@ def http_response(answer: ExecuteResponse) -> HTTPResponse:
             status, pairs = json.status_code, json.headers_list
             headers = Headers(json.headers)
             body = json.body.encode() if json.body_base64 is None else _unbase64(json.body_base64)
-    except (RemoteProtocolError, msgspec.MsgspecError, binascii.Error) as error:
+    except _UNREADABLE as error:
         raise ConnectorException(
             f"the runtime's answer cannot be read: {error}",
             ErrorClass.PERMANENT,

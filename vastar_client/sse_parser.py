@@ -79,6 +79,6 @@ def content_of(data: str) -> str | None:
         event: Any = msgspec.json.decode(data)
         choices = event.get("choices") or [event]
         content = choices[0]["delta"]["content"]
-    except (msgspec.DecodeError, AttributeError, LookupError, TypeError):
+    except (msgspec.DecodeError, RecursionError, AttributeError, LookupError, TypeError):
         return None
     return content if isinstance(content, str) else None

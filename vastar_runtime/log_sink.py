@@ -128,7 +128,7 @@ def _shorten_line(line: bytes) -> bytes:
     """`line` as less than a piece: JSON stays JSON, with shorter texts or else fewer of them."""
     try:
         event = msgspec.json.decode(line, type=dict[str, Any])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         cut = line[: _PIECE_BYTES - len(_CUT) - 1]
         return cut.decode(errors="ignore").encode() + _CUT
     texts = {}

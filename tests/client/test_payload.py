@@ -79,7 +79,10 @@ def test_json_requests_tell_only_what_differs_from_the_default():
 
 @pytest.mark.parametrize(
     "payload",
-    [b"", b"[]", b'{"status_code":"x"}', b'{"status_code":200,"body_base64":"!"}', b"\xff"],
+    [
+        *(b"", b"[]", b'{"status_code":"x"}', b'{"status_code":200,"body_base64":"!"}', b"\xff"),
+        *(b'{"status_code":200,"body":"\xff"}', b'{"x":' + b"[" * 100_000),
+    ],
 )
 def test_an_unreadable_json_answer_is_one_error(payload):
     answer = ExecuteResponse(7, payload=payload)

@@ -57,6 +57,7 @@ def test_the_generator_gives_each_delta():
         ('data: {"choices":"x"}', None),
         ('data: {"error":{"message":"m"}}', None),
         ('data: {"choices":[{"delta":{"content":"cut', None),
+        ('data: {"choices":' + "[" * 100_000, None),
     ],
 )
 def test_one_chunk(chunk, content):

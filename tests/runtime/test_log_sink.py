@@ -120,6 +120,17 @@ def test_a_long_console_line_is_cut_and_its_colour_ended(pipe: tuple[int, int]) 
     assert read.decode().endswith("... (shortened)\x1b[0m\n")
 
 
+@pytest.mark.parametrize("line", [b'{"a":"\xff' + b"x" * 9000 + b'"}', b'{"a":' + b"[" * 9000])
+def test_a_long_line_that_only_begins_as_json_is_cut_too(
+    line: bytes, pipe: tuple[int, int]
+) -> None:
+    reader, writer = pipe
+    LineSink(writer).msg(line)
+    read = _drain(reader)
+    assert len(read) <= select.PIPE_BUF
+    assert b"... (shortened)" in read
+
+
 def test_a_regular_file_gets_a_long_line_whole(tmp_path: Path) -> None:
     path = tmp_path / "log"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT)

@@ -126,7 +126,7 @@ _REQUESTS: Final = msgspec.msgpack.Decoder(SqlRequest, ext_hook=unpack_parameter
 _ANSWERS: Final = msgspec.msgpack.Decoder(SqlAnswer, ext_hook=unpack_result)
 _BLOCKS: Final = msgspec.msgpack.Decoder(ResultBlock, ext_hook=unpack_result)
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_FAULTS: Final = (msgspec.MsgspecError, RecursionError)
+_FAULTS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def encode_request(request: SqlRequest) -> bytes:

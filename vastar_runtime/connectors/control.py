@@ -104,7 +104,7 @@ class ControlConnector:
     async def _status(self, call: Call) -> Outcome:
         try:
             options = _options(call)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return Failure(
                 FailureKind.INVALID_REQUEST,
                 f"Invalid options of status: {error}; known are metrics and verbose, true or false",

@@ -73,7 +73,11 @@ def test_requests():
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\x01", b"\x81\xa3sql\x01", b"\xdd\xff\xff\xff\xff", b"\x91" * 100_000]
+    "data",
+    [
+        *(b"", b"\x01", b"\x81\xa3sql\x01", b"\xdd\xff\xff\xff\xff", b"\x91" * 100_000),
+        *(b"\x81\xa3sql\xa1\xff", b"\x91\x91\x94\x91\xa1\xff\x91\xa3int\x00\x91\x90"),
+    ],
 )
 def test_what_is_no_request_or_answer(data):
     for decode in (decode_request, decode_answer):

@@ -84,7 +84,9 @@ async def test_status_says_more_on_demand(autojump_clock):
     assert (await answer_of(b'{"verbose":true}'))["pipeline"] == ["deadline"]
 
 
-@pytest.mark.parametrize("payload", [b"{", b"[]", b'{"metrics":1}', b"\xff"])
+@pytest.mark.parametrize(
+    "payload", [b"{", b"[]", b'{"metrics":1}', b"\xff", b'{"x":' + b"[" * 100_000]
+)
 async def test_options_that_are_none_are_refused_by_name(payload, autojump_clock):
     outcome = await ask(RuntimeState(0.0), "status", os.geteuid(), payload)
     assert isinstance(outcome, Failure)

@@ -73,6 +73,12 @@ class Result(NamedTuple):
     types: Sequence[str] | None = None
 
 
+_UNREADABLE: Final = (
+    *(RemoteProtocolError, SqlValueError, RecursionError),
+    *(msgspec.MsgspecError, UnicodeDecodeError),  # msgspec raises both for what is no JSON
+)
+
+
 def job_of(call: Call) -> Job:
     """The job that `call` asks for.
 
@@ -90,7 +96,7 @@ def job_of(call: Call) -> Job:
             asked = decode_request(data)
         else:
             asked = _from_json(data)
-    except (RemoteProtocolError, msgspec.MsgspecError, SqlValueError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _wrong(f"Invalid database request: {error}") from None
     statements = asked.statements or []
     if operation != "transaction":

@@ -43,6 +43,8 @@ async def test_native_and_json_are_the_same_job():
         ("transaction", {}, "Missing required field: statements"),
         ("transaction", {"statements": [{"sql": " "}]}, "Missing required field"),
         ("query", b"{", "Invalid database request"),
+        ("query", b'{"sql":"\xff"}', "Invalid database request"),
+        ("query", b'{"x":' + b"[" * 100_000, "Invalid database request"),
         ("query", {"sql": 1}, "Invalid database request"),
         ("query", {"sql": "x", "params": [{"$no": 1}]}, "tagged"),
         ("query", {"sql": "x", "params_list": []}, "params_list"),
