@@ -195,7 +195,7 @@ class PluginConnector:
 
 def _place_of(error: BaseException) -> str:
     """Where an error was raised, and of what types it and those before it are; not their words."""
-    kinds = []
+    kinds: list[str] = []
     at: BaseException | None = error
     while at is not None and len(kinds) < _MOST_CAUSES:
         kinds.append(type(at).__name__)

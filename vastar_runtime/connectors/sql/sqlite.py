@@ -1,22 +1,27 @@
 """SQLite: a session is one connection to one file, guarded by an authorizer.
 
-What a statement may do is said by SQLite itself while it prepares it, not by reading SQL: no other
-file is ever attached (nor written by VACUUM INTO, which attaches), no PRAGMA but those that tell of
-the schema, no transactions and temporary tables of the caller's own, as connections are shared by
-calls. A source that is read-only is opened so, and its authorizer allows nothing else.
+What a statement may do is said by SQLite itself while it prepares it, not by reading SQL
+(`sqlite_rules`). A source that is read-only is opened so, too.
 
 Files are in WAL mode, so readers wait for nobody. Those that change something go one by one in this
 process; other programs' locks are waited for here in short sleeps rather than in SQLite's busy
 handler, which an interrupt does not wake. Our own BEGIN and COMMIT carry a word that callers cannot
 guess, since statements that were prepared once are not authorized again.
+
+A statement can ask for any amount of memory, in one row of many long values: so rows are taken one
+by one, and SQLite itself may hold no more than `HEAP_BYTES` in this process, all files together;
+whoever wants more is told that there is no memory. What a function does for long by itself is not
+interrupted: its thread is left behind (`threaded`), one of those that its source has.
 """
 
 import math
+import os
 import secrets
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from datetime import time as time_of_day
 from decimal import Decimal
@@ -31,6 +36,7 @@ from vastar_client.wire.values import Json
 from vastar_runtime.connectors.sql.errors import Blame, SqlError, blame_of_sqlite
 from vastar_runtime.connectors.sql.jobs import Job, Params, Result
 from vastar_runtime.connectors.sql.sessions import Gauge, Session
+from vastar_runtime.connectors.sql.sqlite_rules import HEAP_BYTES, is_allowed, limit
 from vastar_runtime.connectors.sql.threaded import open_in_thread, thread_limiter
 from vastar_runtime.outcomes import Disposition
 
@@ -38,26 +44,10 @@ __all__ = ["SqliteDriver", "SqliteSession"]
 
 _STEP_ROWS: Final = 256
 _BUSY_STEP_S: Final = 0.01
-_MAX_SQL_BYTES: Final = 1024 * 1024
-_KNOWN_PRAGMAS: Final = frozenset(
-    {"foreign_key_list", "index_info", "index_list", "index_xinfo", "table_info", "table_list"}
-    | {"table_xinfo"}
-)
-_READING: Final = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE})
-_NEVER: Final = frozenset(
-    {
-        sqlite3.SQLITE_ATTACH,
-        sqlite3.SQLITE_DETACH,
-        sqlite3.SQLITE_TRANSACTION,
-        sqlite3.SQLITE_SAVEPOINT,
-        sqlite3.SQLITE_CREATE_TEMP_INDEX,
-        sqlite3.SQLITE_CREATE_TEMP_TABLE,
-        sqlite3.SQLITE_CREATE_TEMP_TRIGGER,
-        sqlite3.SQLITE_CREATE_TEMP_VIEW,
-        sqlite3.SQLITE_CREATE_VTABLE,
-    }
-)
-_BAD_FUNCTIONS: Final = frozenset({"load_extension", "fts3_tokenizer"})
+_PIECE_BYTES: Final = 1024 * 1024
+"""Texts and blobs of one piece of a stream, but for its last row."""
+_FAILURES: Final = (sqlite3.Error, MemoryError, OverflowError, UnicodeEncodeError)
+_SIZED: Final = frozenset({str, bytes})
 
 
 class SqliteDriver:
@@ -98,6 +88,8 @@ class SqliteDriver:
     def connect(self) -> "SqliteSession":
         """A new connection; blocks. Raises SqlError."""
         mode = "ro" if self._read_only else "rwc"
+        if not self._read_only:
+            self._create()
         try:
             connection = sqlite3.connect(
                 f"file:{quote(self._path)}?mode={mode}",
@@ -114,6 +106,8 @@ class SqliteDriver:
                 connection.execute("PRAGMA busy_timeout = 0")
                 connection.execute("PRAGMA foreign_keys = ON")
                 connection.execute("PRAGMA trusted_schema = OFF")
+                # Of the whole process, and never raised again: the first one sets it.
+                connection.execute(f"PRAGMA hard_heap_limit = {HEAP_BYTES}")
             except sqlite3.Error:
                 connection.close()
                 raise
@@ -128,6 +122,12 @@ class SqliteDriver:
             max_rows=self._max_rows,
             max_bytes=self._max_bytes,
         )
+
+    def _create(self) -> None:
+        """A new file is its owner's alone; SQLite gives what goes with it the same mode."""
+        # Never opened where it is there: closing it again would lose SQLite's locks on it.
+        with suppress(OSError):
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 class SqliteSession:
@@ -151,9 +151,7 @@ class SqliteSession:
         self._interrupted = threading.Event()
         self._is_ours = False
         self._word = f"/*{secrets.token_hex(16)}*/"
-        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, _MAX_SQL_BYTES)
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(max_bytes, _MAX_SQL_BYTES))
+        limit(connection, max_bytes)
         connection.set_authorizer(self._authorize)
 
     def looks_alive(self) -> bool:
@@ -175,10 +173,8 @@ class SqliteSession:
                     return [self._many(job)]
                 gauge = self._gauge(job)
                 return [self._one(statement, gauge) for statement in job.statements]
-        except sqlite3.Error as error:
+        except _FAILURES as error:
             raise self._told(error) from None
-        except (OverflowError, UnicodeEncodeError) as error:
-            raise SqlError.said(Blame.CALLER, f"a parameter cannot be bound: {error}") from None
 
     def stream(self, job: Job, begun: Callable[[], None]) -> Generator[Result, int, None]:
         """The rows of a query in pieces. Raises SqlError."""
@@ -191,16 +187,14 @@ class SqliteSession:
                 names = _names(cursor)
                 count = _STEP_ROWS
                 while True:
-                    rows = cursor.fetchmany(count)
+                    rows = _taken(cursor, count)
                     count = yield Result(names, rows)
                     if not rows:
                         return
             finally:
                 cursor.close()
-        except sqlite3.Error as error:
+        except _FAILURES as error:
             raise self._told(error) from None
-        except (OverflowError, UnicodeEncodeError) as error:
-            raise SqlError.said(Blame.CALLER, f"a parameter cannot be bound: {error}") from None
 
     def interrupt(self) -> None:
         """Stop what runs."""
@@ -260,9 +254,9 @@ class SqliteSession:
         try:
             names = _names(cursor)
             rows: list[tuple[Any, ...]] = []
-            while names and (piece := cursor.fetchmany(_STEP_ROWS)):
-                gauge.add(piece)
-                rows += piece
+            for row in cursor if names else ():
+                gauge.add((row,))
+                rows.append(row)
             # Without rows of its own it changed some; `lastrowid` is of whatever came last.
             is_insert = not names and cursor.rowcount > 0
             count = len(rows) if names else cursor.rowcount
@@ -288,25 +282,21 @@ class SqliteSession:
             )
         return self._connection.execute(sql, [_bound(each) for each in params or ()])
 
-    def _told(self, error: sqlite3.Error) -> SqlError:
+    def _told(self, error: Exception) -> SqlError:
         if self._connection.in_transaction:
             self.is_usable = False
-        return _error(error)
+        if isinstance(error, MemoryError):  # so the module says SQLITE_NOMEM
+            words = f"out of memory: more than {HEAP_BYTES} bytes in all (SQLITE_NOMEM)"
+            return SqlError(Blame.BUSY, words)
+        if isinstance(error, sqlite3.Error):
+            return _error(error)
+        return SqlError.said(Blame.CALLER, f"a parameter cannot be bound: {error}")
 
     def _authorize(self, action: int, first: str | None, second: str | None, *_: str | None) -> int:
         if action == sqlite3.SQLITE_TRANSACTION and self._is_ours:
             return sqlite3.SQLITE_OK
-        if action in _NEVER:
-            return sqlite3.SQLITE_DENY
-        if action == sqlite3.SQLITE_PRAGMA:
-            is_known = (first or "").lower() in _KNOWN_PRAGMAS
-            return sqlite3.SQLITE_OK if is_known else sqlite3.SQLITE_DENY
-        if action == sqlite3.SQLITE_FUNCTION:
-            is_bad = (second or "").lower() in _BAD_FUNCTIONS
-            return sqlite3.SQLITE_DENY if is_bad else sqlite3.SQLITE_OK
-        if self._read_only and action not in _READING:
-            return sqlite3.SQLITE_DENY
-        return sqlite3.SQLITE_OK
+        allowed = is_allowed(action, first, second, read_only=self._read_only)
+        return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
 
 class _Transaction:
@@ -328,6 +318,20 @@ class _Transaction:
             self._session.end("ROLLBACK")  # a deferred constraint does not hold
             self._session.is_usable = True
             raise
+
+
+def _taken(cursor: sqlite3.Cursor, count: int) -> list[tuple[Any, ...]]:
+    """About `count` rows, and fewer where they are long."""
+    rows: list[tuple[Any, ...]] = []
+    size_bytes = 0
+    for row in cursor:
+        rows.append(row)
+        for value in row:
+            if type(value) in _SIZED:
+                size_bytes += len(value)
+        if len(rows) >= count or size_bytes >= _PIECE_BYTES:
+            break
+    return rows
 
 
 def _names(cursor: sqlite3.Cursor) -> list[str]:
