@@ -61,6 +61,40 @@ _MODEL_API: Final = (
     *(b'"image_url":', b'"input":', b'"response":{', b'"cache_creation_input_tokens":'),
 )
 
+_PAYLOADS: Final = (
+    *(
+        b'{"',
+        b'"}',
+        b'":',
+        b"null",
+        b"[[[[",
+        b"]",
+        b"}",
+        b"\\ud800",
+        b"\xff",
+        b"1e999",
+        b"-1",
+        b"9" * 20,
+    ),
+    *(b'"sql":"x"', b'"params":[', b'"statements":[{', b'"params_list":[', b'"source":', b'{"$'),
+    *(b'{"$decimal":"', b'{"$bytes":"', b'{"$json":', b'"isolation":"serializable"'),
+    *(
+        b'"url":"http://a.test/"',
+        b'"method":',
+        b'"headers":{',
+        b'"body":',
+        b'"query":{',
+        b'"timeout_ms":',
+    ),
+    *(
+        b'"body_base64":"',
+        b'"status_code":200',
+        b'"headers_list":[["a","b"]]',
+        b'"choices":[{"delta":{',
+    ),
+    *(b'"content":"', b"[DONE]", b'"follow_redirects":false'),
+)
+
 _ALL: Final = (
     Target(
         "codec",
@@ -106,6 +140,12 @@ _ALL: Final = (
         "calls of hostile methods, URLs and headers: refused, or exactly one request to h11",
         ("vastar_runtime", "h11"),
         (*_HTTP, b"http://", b"https://", b"%0d%0a", b"[::1]", b"@", b"#", b"?", b"//", b"\\"),
+    ),
+    Target(
+        "payloads",
+        "payloads from outside, JSON most of all: a value, or the error that is promised",
+        ("vastar_client", "vastar_runtime"),
+        _PAYLOADS,
     ),
     Target(
         "sse",
