@@ -224,7 +224,7 @@ class RawLoad:
             body = now.bodies[final.request_id].decode("latin1")
         else:
             body = json.loads(bytes(final.payload or b"{}")).get("body", "")  # type: ignore[arg-type]  # one buffer
-        if call.id not in body:
+        if call.id not in body and call.amount:
             self._diary.look(f"the answer to {call.id} is that of another: {body[:60]!r}")
 
     def _close(self, now: _Round) -> None:

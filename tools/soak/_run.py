@@ -170,7 +170,7 @@ class _Soak:
                 self.upstream.restart(_UPSTREAM_AWAY_S)
                 self.note("restart upstream")
             case "reload":
-                self._write_config(which)
+                self._write_config(which + 1)
                 self.runtime.reload()
                 self.note("reload")
             case "kill client":
@@ -180,17 +180,12 @@ class _Soak:
 
     def _write_config(self, variant: int) -> None:
         if self.wanted.config is None and self.wanted.socket_path is None:
-            write_config(
-                self.wanted.folder,
-                faulty=self.urls["faulty"],
-                hostile=self.urls["hostile"],
-                variant=variant,
-            )
+            write_config(self.wanted.folder, self.urls, variant)
 
     async def _kill_client(self, which: int) -> None:
-        living = sorted(self.clients.living)
-        if living:
-            client = self.clients.living[living[which % len(living)]]
+        kind = list(_SHARES)[which % len(_SHARES)]
+        client = next((c for c in self.clients.living.values() if c.spec.kind == kind), None)
+        if client is not None:
             left = await self.clients.kill(client)
             self.note(f"kill client {client.spec.kind}", left)
             await self.add_client(client.spec.kind)
@@ -305,9 +300,7 @@ async def _runtime(wanted: Wanted, urls: dict[str, str]) -> AsyncIterator[Runtim
             raise RuntimeGoneError(f"no runtime answers at {wanted.socket_path}")
         yield Runtime(wanted.socket_path, (), log, starts=1, pid=status["pid"])
         return
-    config = wanted.config or write_config(
-        wanted.folder, faulty=urls["faulty"], hostile=urls["hostile"], variant=0
-    )
+    config = wanted.config or write_config(wanted.folder, urls, 0)
     log.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="vastar-soak-") as folder:  # paths of sockets are short
         path = str(Path(folder, "s"))

@@ -1,8 +1,8 @@
 """The runtime under load: of the soak's own, killed and started again, or one that was there.
 
-The configuration that is written for it shortens the drains, has a database, and lets the circuit
-to the faulty upstream only observe, or a fault would keep the others away for minutes. Each reload
-changes something in it. A configuration of the user's is taken as it is.
+The configuration that is written for it shortens the drains, has a database, and has circuits close
+again soon, or only observe: a fault would keep the load away for minutes. Each reload changes
+something in it. A configuration of the user's is taken as it is.
 """
 
 import os
@@ -40,6 +40,10 @@ level = "warning"
 [http]
 max_redirects = {redirects}
 
+[origins."{steady}".breaker]
+open_s = 0.5
+open_max_s = 2.0
+
 [origins."{faulty}".breaker]
 mode = "observe"
 
@@ -55,15 +59,20 @@ class RuntimeGoneError(Exception):
     """The runtime did not become ready, or did not end; the message says what it said."""
 
 
-def write_config(folder: Path, *, faulty: str, hostile: str, variant: int) -> Path:
-    """The soak's own configuration; each variant differs in what a reload takes up."""
+def write_config(folder: Path, urls: Mapping[str, str], variant: int) -> Path:
+    """The soak's own configuration; each variant differs in what a reload takes up.
+
+    Args:
+        folder: where to.
+        urls: of the upstreams, by name.
+        variant: any number.
+    """
     path = folder / "runtime.toml"
     text = _CONFIG.format(
         drain_s=_DRAIN_S,
         redirects=10 + variant % 2,
-        faulty=faulty,
-        hostile=hostile,
         database=folder / "soak.db",
+        **urls,
     )
     path.write_text(text, encoding="utf-8")
     return path

@@ -9,6 +9,7 @@ and the accounts are compared, come through all of it.
 
 import math
 import random
+from collections import Counter
 from typing import Final
 
 import attrs
@@ -23,7 +24,6 @@ _QUIET_EVERY_S: Final = 30.0
 _LEAST_QUIETS: Final = 2
 
 WEATHERS: Final = (
-    "",
     "latency=0.02 jitter=0.03",
     "",
     "bandwidth=200k slice=700",
@@ -47,7 +47,7 @@ class Happening:
         at_s: from the beginning.
         what: "quiet", "weather", "kill client", "restart upstream", "reload", "kill runtime",
             "drain", "kill worker".
-        which: of the clients or weathers; a number to take a remainder of.
+        which: how many of its kind were before it: clients and weathers take turns.
     """
 
     at_s: float
@@ -85,7 +85,12 @@ def schedule(run_s: float, seed: int, *, workers: int, may_kill: bool) -> list[H
     quiets = max(_LEAST_QUIETS, math.ceil(run_s / _QUIET_EVERY_S))
     found += [Happening(run_s * number / quiets, "quiet") for number in range(1, quiets)]
     found.sort(key=lambda each: each.at_s)
-    return [*found, Happening(run_s, "quiet")]
+    so_far: Counter[str] = Counter()
+    numbered = []
+    for each in [*found, Happening(run_s, "quiet")]:
+        numbered.append(attrs.evolve(each, which=so_far[each.what]))
+        so_far[each.what] += 1
+    return numbered
 
 
 def _spread(
@@ -98,8 +103,6 @@ def _spread(
         drawn += chance.sample(kinds, len(kinds))
     part_s = span_s / count
     return [
-        Happening(
-            begin_s + (index + chance.uniform(0.1, 0.9)) * part_s, what, chance.randrange(1 << 16)
-        )
+        Happening(begin_s + (index + chance.uniform(0.1, 0.9)) * part_s, what)
         for index, what in enumerate(drawn[:count])
     ]
