@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 import trio
 
-from tests.support.databases import Databases, databases
+from tests.support.databases import Databases, databases, sql_request
 from tests.support.postgres import postgres_server
-from vastar_client.wire import Cancel, Disposition, ErrorClass
+from vastar_client.wire import Cancel, Disposition, ErrorClass, StreamEnd, StreamStart
 from vastar_client.wire.values import Json
 
 
@@ -251,3 +251,87 @@ async def test_idle_connections_that_a_restart_killed_are_replaced(tmp_path, ser
         await trio.to_thread.run_sync(server.start)
         assert await db.query("select 1") == [(1,)]
         assert await db.execute("select 1") is not None
+
+
+async def test_a_block_that_ends_its_transaction_writes_nothing_where_only_reading_is_allowed(
+    tmp_path, server
+):
+    async with databases(tmp_path, config(server)) as db:
+        await db.execute("drop table if exists b")
+        await db.execute("create table b (a int)")
+    async with databases(tmp_path, config(server, "read_only = true")) as db:
+        for block in (
+            "do $$ begin commit; set transaction read write; insert into b values (1); end $$",
+            "do $$ begin perform set_config('default_transaction_read_only', 'off', false); commit; "
+            + "insert into b values (1); end $$",
+        ):
+            for operation in ("query", "execute"):
+                await db.call(operation, block)
+            await db.call("transaction", statements=[(block, None)])
+        await db.failed(ErrorClass.INVALID_REQUEST, "execute", "insert into b values (1)")
+        assert await db.query("select count(*) from b") == [(0,)]
+
+
+async def test_a_transaction_is_not_ended_by_one_of_its_statements(tmp_path, server):
+    async with databases(tmp_path, config(server)) as db:
+        await db.execute("drop table if exists w")
+        await db.execute("create table w (a int)")
+        for end in ("commit", "/* */ end", "commit and chain"):
+            got = await db.failed(
+                ErrorClass.INVALID_REQUEST,
+                "transaction",
+                statements=[("insert into w values (1)", None), (end, None), ("selekt", None)],
+            )
+            assert "not allowed here" in (got.error_message or "")
+        assert await db.query("select count(*) from w") == [(0,)]
+        settings = [("set local datestyle = 'German'", None), ("select now()", None)]
+        got = await db.failed(ErrorClass.INVALID_REQUEST, "transaction", statements=settings)
+        assert "DateStyle cannot be changed here" in (got.error_message or "")
+
+
+async def test_bounds_hold_for_all_operations_and_undo_what_passed_them(tmp_path, server):
+    async with databases(tmp_path, config(server, "max_rows = 10\nmax_result_bytes = 65536")) as db:
+        await db.execute("drop table if exists m")
+        await db.execute("create table m (a int)")
+        insert = "insert into m select generate_series(1, {}) returning a"
+        assert (await db.execute(insert.format(10))).length == 10
+        for operation in ("execute", "query"):
+            await db.failed(ErrorClass.PERMANENT, operation, insert.format(11))
+            await db.failed(ErrorClass.PERMANENT, operation, insert.format(100_000))
+        half = "select repeat('x', 40000)"
+        await db.results("transaction", statements=[(half, None)])
+        got = await db.failed(
+            ErrorClass.PERMANENT,
+            "transaction",
+            statements=[("insert into m values (1)", None), (half, None), (half, None)],
+        )
+        assert "more than 65536 bytes" in (got.error_message or "")
+        assert await db.query("select count(*) from m") == [(10,)]
+        many = await db.results(
+            "execute_many", "insert into m values (%s) returning a", params_list=[[1]] * 100
+        )
+        assert many[0].row_count == 100
+        assert await active(db) == []
+
+
+async def test_a_caller_who_goes_away_stops_the_statement(tmp_path, server):
+    async with databases(tmp_path, config(server)) as db:
+        other = db.running.caller()
+        await other.send(sql_request(1, "query", "select pg_sleep(600)"))
+        while not await active(db):  # noqa: ASYNC110 - the server tells nobody
+            await trio.sleep(0.01)
+        await other.close()
+        while await active(db):  # noqa: ASYNC110 - the same
+            await trio.sleep(0.01)
+
+
+async def test_the_connection_lives_on_after_a_stream_is_left(tmp_path, server):
+    async with databases(tmp_path, config(server, "max_connections = 1\nread_only = true")) as db:
+        (pid,) = await db.query("select pg_backend_pid()")
+        for _ in range(3):
+            ident = await db.send("query", "select generate_series(1, 100000000)", stream=True)
+            assert isinstance(await db.end.receive(), StreamStart)
+            await db.end.send(Cancel(ident))
+            while not isinstance(await db.end.receive(), StreamEnd):
+                pass
+            assert await db.query("select pg_backend_pid()") == [pid]

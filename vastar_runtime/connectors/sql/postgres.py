@@ -175,7 +175,7 @@ class PostgresSession:
             return await work()
 
     async def _done(self, job: Job) -> list[Result]:
-        if job.operation in {"query", "execute"} and not self._config.read_only:
+        if self._is_alone(job):
             return await self._all(job)
         if any(controls(statement.sql) for statement in job.statements):
             words = "a statement that begins or ends a transaction is not allowed here"
@@ -184,6 +184,15 @@ class PostgresSession:
         results = await self._all(job)
         await self._commit()
         return results
+
+    def _is_alone(self, job: Job) -> bool:
+        """Whether it needs no transaction around it.
+
+        What gives the rows that it changed does: where these are too many it is to be undone.
+        """
+        if self._config.read_only or job.operation not in {"query", "execute"}:
+            return False
+        return "returning" not in job.statements[0].sql.lower()
 
     async def _begin(self, isolation: str | None) -> None:
         text = "BEGIN"

@@ -28,6 +28,7 @@ __all__ = ["Running", "StaleError", "Statements"]
 GRACE_S: Final = 2.0
 """For stopping a statement and undoing what it did; then the connection is given up."""
 
+_AGAIN_S: Final = 0.02
 _PREPARED: Final = 128
 _PAUSE_VALUES: Final = 2048
 _OF_TRANSACTIONS: Final = frozenset(
@@ -158,15 +159,20 @@ class Statements:
 
     async def _stopped(self) -> bool:
         link = self.link
-        asked = False
-        if link.is_running:
+        asked, pause_s = False, _AGAIN_S
+        while link.is_running:
             if not link.is_sent:
                 return False
-            if not link.is_ending:
-                asked = True
-                if not await link.cancel():
-                    return False
-            await link.drain()
+            if link.is_ending:
+                await link.drain()
+                break
+            # The request passes a statement that the server has not taken up yet: so once more.
+            asked = True
+            if not await link.cancel():
+                return False
+            with trio.move_on_after(pause_s):
+                await link.drain()
+            pause_s *= 2
         if not link.is_idle:
             await self._surely(b"ROLLBACK")
         if asked or self._left_something or self._resets_always:

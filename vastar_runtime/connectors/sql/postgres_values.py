@@ -89,7 +89,7 @@ class Values:
         if values:
             try:
                 self.data = self._transformer.dump_sequence([_value(v) for v in values], formats)
-            except (psycopg.Error, ValueError, OverflowError) as error:
+            except (psycopg.Error, ValueError, TypeError, OverflowError) as error:
                 raise SqlError.said(Blame.CALLER, f"a parameter cannot be sent: {error}") from None
             self.types = self._transformer.types or ()
             self.formats = self._transformer.formats
