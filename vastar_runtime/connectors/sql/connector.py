@@ -181,12 +181,9 @@ class _Attempts:
             return refused
         error = self._error
         driver = self._source.driver_name
-        return Failure(
-            error.kind,
-            f"{driver}: {error.words}",
-            disposition=error.disposition,
-            logged=f"{driver}: {error.logged}",
-        )
+        # How far it got is the call's to say: an attempt before this one may have been sent.
+        words, logged = f"{driver}: {error.words}", f"{driver}: {error.logged}"
+        return Failure(error.kind, words, logged=logged)
 
     async def work(self, progress: Progress) -> tuple[Meaning, AttemptResult | None]:
         """One attempt."""
