@@ -303,9 +303,10 @@ class Call:
             _demand(final, ErrorClass.INVALID_REQUEST, "an unknown connector is refused")
         elif self.target is not None and self.target.is_steady:
             self._judge_steady(self.target, final)
+        elif is_base and final.error_class is ErrorClass.TRANSIENT:
+            return  # so the published runtime says that time is over
         elif self.target is not None and self.target.what == "hang" and not final.refused_by:
-            if not (is_base and final.error_class is ErrorClass.TRANSIENT):  # as published
-                _demand(final, ErrorClass.TIMEOUT, "its time is over")
+            _demand(final, ErrorClass.TIMEOUT, "its time is over")
 
     def _judge_steady(self, target: Target, final: ExecuteResponse | StreamEnd) -> None:
         if target.what != "hang" and not target.timeout_ms:

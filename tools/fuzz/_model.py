@@ -9,10 +9,9 @@ accuse a runtime that is right.
 from collections import defaultdict, deque
 from typing import Final
 
-import attrs
-
 from tools.fuzz._calls import Call, Hits, call_of
 from tools.fuzz._circuits import Circuits
+from tools.fuzz._faults import Faults
 from tools.fuzz._violation import Violation
 from vastar_client.wire import (
     END_OF_STREAM,
@@ -47,18 +46,7 @@ from vastar_client.wire.limits import (
 
 __all__ = ["ConnectionModel"]
 
-_FAULT_WORDS: Final = 300
-
-
-@attrs.frozen
-class _Fault:
-    """An InvalidRequest that is owed; perhaps not, where an offence may have ended the reading."""
-
-    request_id: int
-    words: str
-    is_certain: bool = True
-
-
+_FAULT_WORDS: Final = "Invalid FlatBuffers message"
 _OF_CALLERS: Final = (ExecuteRequest, HealthCheck, Cancel, RequestChunk, Authenticate)
 
 
@@ -90,9 +78,7 @@ class ConnectionModel:
         self._receives = FrameDecoder(MAX_ANSWER_FRAME_BYTES)
         self.owed: list[Call] = []
         self.ended: list[tuple[Call, ExecuteResponse | StreamEnd]] = []
-        self._faults: list[_Fault] = []
-        self._is_doubtful = False
-        self._has_reason = False
+        self._faults = Faults()
         self.owed_health = 0
         self._owed_credit = 0
         self._granted_bytes = INITIAL_CONNECTION_WINDOW_BYTES
@@ -129,8 +115,7 @@ class ConnectionModel:
         if self.must_close is not None:
             # It reads no more, but lets end what it has begun: an upstream that says nothing
             # holds the connection for as long as its calls have.
-            is_told = not any(fault.is_certain for fault in self._faults)
-            waits = is_told and not all(call.ends_by_itself for call in self.owed)
+            waits = self._faults.is_told and not all(call.ends_by_itself for call in self.owed)
             return self.has_closed or waits
         if self.may_close is not None and not self.has_ended:
             return True  # perhaps it reads nothing any more
@@ -168,23 +153,20 @@ class ConnectionModel:
     def _may_close(self, why: str) -> None:
         """An offence, if the runtime takes it for one: then it reads nothing behind it."""
         self._gives_up(why)
-        self._is_doubtful = True
+        self._faults.is_doubtful = True
 
     def _must_close(self, why: str) -> None:
         self._gives_up(why)
         self.must_close = why
-
-    def _owe_fault(self, request_id: int, words: str) -> None:
-        self._faults.append(_Fault(request_id, words, not self._is_doubtful))
 
     def _understand(self) -> None:
         while self.must_close is None:
             try:
                 event = self._sends.next_event()
             except RemoteProtocolError as error:
-                self._owe_fault(error.request_id, str(error)[:_FAULT_WORDS])
+                words = self._faults.owe(error.request_id, error)
                 if error.closes:
-                    self._must_close(str(error)[:_FAULT_WORDS])
+                    self._must_close(words)
                     return
                 continue
             if event is NEED_DATA or event is END_OF_STREAM:
@@ -219,7 +201,7 @@ class ConnectionModel:
         self._granted_bytes += credit.connection_bytes
         if self._granted_bytes > MAX_WINDOW_BYTES:
             if not self._has_streamed:
-                self._owe_fault(0, "overflow")
+                self._faults.owe(0, "overflow")
                 self._must_close("the connection's window overflows")
                 return
             self._may_close("the connection's window may overflow")
@@ -239,7 +221,7 @@ class ConnectionModel:
                 call.body_bytes += size
                 call.body_has_ended |= chunk.last
         if size > INITIAL_CONNECTION_WINDOW_BYTES:
-            self._owe_fault(0, "chunk")
+            self._faults.owe(0, "chunk")
             self._must_close("a chunk is larger than the window of the connection")
         elif self._uploads[chunk.request_id] > INITIAL_STREAM_WINDOW_BYTES:
             self._may_close("more of a body than was granted")
@@ -280,8 +262,7 @@ class ConnectionModel:
             raise Violation("whole frames", "the runtime closed in the middle of a frame")
         if self.must_close is None and self.may_close is None:
             raise Violation("connections live", f"it closed while it owed {self._debts()}")
-        is_told = self._has_reason and not any(fault.is_certain for fault in self._faults)
-        if self.must_close is not None and self._faults and not (is_reset or is_told):
+        if self.must_close is not None and self._faults.is_reason_due and not is_reset:
             raise Violation("a close has a reason", f"it closed without a word: {self.must_close}")
         if self.must_close is None and self.has_ended and not self.owes_nothing and not is_reset:
             raise Violation("half-closed connections get their answers", f"owed: {self._debts()}")
@@ -363,17 +344,24 @@ class ConnectionModel:
             for c in self.owed
             if c.request.request_id == event.request_id and not c.request.stream
         ]
-        if event.error_class is ErrorClass.INVALID_REQUEST:
-            # A fault is answered with its id where that could be read, or with 0.
-            self._has_reason |= not event.request_id and self._is_doubtful
-            exact = [fault for fault in self._faults if fault.request_id == event.request_id]
-            loose = self._faults if not event.request_id and not calls else []
-            for fault in (*exact, *loose):
-                self._faults.remove(fault)
+        # As published, the words tell a fault, which has the id 0 although its own could be read.
+        is_fault = _FAULT_WORDS in (event.error_message or "")
+        may_be_fault = is_fault or not (self._is_base and calls)
+        has_call = bool(calls) and not (self._is_base and is_fault)
+        if may_be_fault and self._faults.answered(event, has_call=has_call):
+            return
+        is_refusal = event.error_class is ErrorClass.INVALID_REQUEST and not event.request_id
+        if is_refusal and not calls and self.may_close and not self.must_close:
+            self._must_close(self.may_close)  # it took the offence that it may take
+            return
+        if not calls and self._is_base:
+            # The published protocol has fewer fields to be wrong, and its readers are stricter in
+            # some things and less in others: a spoiled buffer may be read otherwise than by us.
+            if self._faults.read_otherwise():
                 return
-            if not calls and not event.request_id and self.may_close and not self.must_close:
-                self._must_close(self.may_close)  # it took the offence that it may take
-                return
+            calls = self.owed[:1] if is_refusal else []
+            for call in calls:
+                call.may_be_refused = True
         if not calls:
             raise Violation("one final frame", f"{event}, but no call of this id is open")
         self._finish(calls[0], event)

@@ -21,6 +21,7 @@ __all__ = ["Report", "Wanted", "attack", "reproduces"]
 
 _BATCH_EXAMPLES = 50
 _TRIES_AGAIN = 3
+_HASTE = 0.1
 
 
 @attrs.frozen
@@ -128,12 +129,14 @@ def _made_small(
         found = _broken_by(world, candidate, salt)
         return found is not None and found.rule == violation.rule
 
+    patience_s = world.patience_s
+    world.patience_s = patience_s * _HASTE  # what never comes is waited for many times
     small = minimise(steps, breaks, budget_s)
-    last, seen_again = violation, 0
-    for _ in range(_TRIES_AGAIN):
-        found = _broken_by(world, small, salt)
-        if found is not None and found.rule == violation.rule:
-            last, seen_again = found, seen_again + 1
+    world.patience_s = patience_s
+    last, seen_again = _seen_again(world, violation, small, salt)
+    if not seen_again and small != steps:  # too hasty
+        small = steps
+        last, seen_again = _seen_again(world, violation, small, salt)
     recording = Recording(
         small,
         last.rule,
@@ -146,6 +149,18 @@ def _made_small(
     return attrs.evolve(
         report, recording=recording, seen_again=seen_again, tried_again=_TRIES_AGAIN
     )
+
+
+def _seen_again(
+    world: World, violation: Violation, steps: Sequence[Step], salt: str
+) -> tuple[Violation, int]:
+    """The last violation of the same rule that `steps` showed, and how often they did."""
+    last, count = violation, 0
+    for _ in range(_TRIES_AGAIN):
+        found = _broken_by(world, steps, salt)
+        if found is not None and found.rule == violation.rule:
+            last, count = found, count + 1
+    return last, count
 
 
 def reproduces(recording: Recording, world: World) -> Violation | None:
