@@ -80,6 +80,10 @@ DIFFERENCES: Final = (
         _has(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]"),
     ),
     Difference(
+        "extensions of a chunk follow their grammar (RFC 9112, 7.1.1)",
+        "invalid HTTP: invalid character in chunk extensions ",
+    ),
+    Difference(
         "HTTP/1.0 and 1.1 are all versions there are of it (RFC 9112, 2.3)",
         "invalid HTTP: HTTP version other than 1.0 or 1.1",
     ),
