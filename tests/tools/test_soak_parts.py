@@ -20,6 +20,7 @@ from tools.soak._upstream import counting_upstream, faulty_way, refusing_port, s
 from tools.soak._verdict import verdict
 from tools.soak._words import Began, Ended, Spec, Wrong, wrong_with_answer
 from vastar_client import ConnectionClosed, ConnectorException, Disposition, RuntimeUnavailable
+from vastar_client.wire import HealthResponse
 
 SPEC = Spec(
     name="async.1",
@@ -110,6 +111,17 @@ def test_a_diary_says_how_calls_end():
     diary.began(call)
     diary.answered(call, b"well", Disposition.COMPLETED, 1)
     assert "none of the upstream's" in msgspec.json.decode(lines[-2], type=Wrong).what
+    for healthy, message, how in ((True, "ok", "answer"), (False, "1: draining", "draining")):
+        diary.began(call)
+        diary.told_health(call, HealthResponse(healthy, message))
+        assert b'"type":"b"' in lines[-2], "nothing is wrong"
+        assert msgspec.json.decode(lines[-1], type=Ended).how == how
+    diary.began(call)
+    diary.told_health(call, HealthResponse(healthy=False, message="stuck"))
+    assert "not healthy: stuck" in msgspec.json.decode(lines[-2], type=Wrong).what
+    diary.began(call)
+    diary.told_row(call, "another")
+    assert "a row of 'another'" in msgspec.json.decode(lines[-2], type=Wrong).what
 
 
 # --- the upstream that counts ---------------------------------------------------------------------
@@ -305,6 +317,16 @@ def test_a_leak_in_a_short_run_has_no_verdict(tmp_path):
     found = verdict(book_of(tmp_path, lambda at: 40.0 + at, length=40), Ledger(), (), 15.0)
     assert found.broken == []
     assert all(each.slope is None for each in found.trends)
+
+
+def test_what_a_first_load_opens_for_good_is_no_leak_unless_it_is_much(tmp_path):
+    def fresh(kept):
+        return book_of(tmp_path, lambda _: 40.0, files=lambda at: 20 + (kept if at else 0))
+
+    assert broken(fresh(8)) == []
+    assert broken(fresh(14)) == [
+        "not back to the base line: runtime 1 has 34 files at rest, and had 20"
+    ]
 
 
 def test_slow_recoveries_and_wrongs_are_told(tmp_path):

@@ -82,15 +82,12 @@ async def _caller(client: AsyncRuntimeClient, mix: Mix, diary: Diary, orders: Or
 async def _make(client: AsyncRuntimeClient, call: Planned, diary: Diary) -> None:
     """Make a call to its end. Raises ConnectorException."""
     if call.kind == "health":
-        health = await client.health(call.timeout_s)
-        diary.look(None if health.healthy else f"not healthy: {health.message}")
-        diary.ended(call, "answer")
+        diary.told_health(call, await client.health(call.timeout_s))
     elif call.kind == "sql":
         rows = await client.query(
             "select ?, 1", [call.id], source="soak", tenant_id="acme", timeout_s=call.timeout_s
         )
-        diary.look(None if rows[0][0] == call.id else f"a row of {rows[0][0]} for {call.id}")
-        diary.ended(call, "answer")
+        diary.told_row(call, rows[0][0])
     elif call.is_streamed:
         await _read(client, call, diary)
     else:

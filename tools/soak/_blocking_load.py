@@ -69,15 +69,12 @@ class BlockingLoad:
         """Make a call to its end. Raises ConnectorException."""
         diary = self._diary
         if call.kind == "health":
-            health = self._client.health(call.timeout_s)
-            diary.look(None if health.healthy else f"not healthy: {health.message}")
-            diary.ended(call, "answer")
+            diary.told_health(call, self._client.health(call.timeout_s))
         elif call.kind == "sql":
             rows = self._client.query(
                 "select ?, 1", [call.id], source="soak", tenant_id="acme", timeout_s=call.timeout_s
             )
-            diary.look(None if rows[0][0] == call.id else f"a row of {rows[0][0]} for {call.id}")
-            diary.ended(call, "answer")
+            diary.told_row(call, rows[0][0])
         elif call.is_streamed:
             self._read(call)
         else:

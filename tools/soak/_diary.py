@@ -17,6 +17,7 @@ from tools.soak._words import (
     wrong_with_events,
 )
 from vastar_client import ConnectionClosed, ConnectorException, Disposition, RuntimeUnavailable
+from vastar_client.wire import HealthResponse
 
 __all__ = ["Diary"]
 
@@ -77,6 +78,17 @@ class Diary:
         if call.is_counted:
             self.look(wrong_with_answer(body, call.id, call.body))
         self.ended(call, "answer", disposition, attempts)
+
+    def told_health(self, call: Planned, health: HealthResponse) -> None:
+        """It has ended with an account of health: good, or that of a runtime that is leaving."""
+        if not health.healthy and "draining" not in (health.message or ""):
+            self.look(f"not healthy: {health.message}")
+        self.ended(call, "answer" if health.healthy else "draining")
+
+    def told_row(self, call: Planned, value: object) -> None:
+        """It has ended with a row of the database, which has to be the call's own."""
+        self.look(None if value == call.id else f"a row of {value!r} for {call.id}")
+        self.ended(call, "answer")
 
     def look_at_events(self, call: Planned, data: list[str], *, is_whole: bool) -> None:
         """Whether these events are the call's."""
