@@ -27,7 +27,7 @@ def test_noise_does_not_grow(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_leak_grows_whatever_noise_is_on_it(seed):
-    leak = [value + 8 * index / 240 for index, value in enumerate(noise(seed))]
+    leak = [value + 12 * index / 240 for index, value in enumerate(noise(seed))]
     assert judged(leak).grows
 
 
@@ -90,7 +90,7 @@ def test_the_interval_holds_the_true_slope_nearly_always():
 def test_a_line_says_slope_interval_bound_and_calls():
     found = trend("memory_mb", "runtime 1", [(i, i / 60) for i in range(240)], calls=10_000)
     assert str(found) == (
-        "memory_mb of runtime 1: +1.000 a minute [+1.000, +1.000] over 239 s, bound 1.004; "
+        "memory_mb of runtime 1: +1.000 a minute [+1.000, +1.000] over 239 s, bound 1.506; "
         "+0.3983 per 1,000 calls"
     )
     assert not found.grows

@@ -31,8 +31,8 @@ What must hold:
 - at quiet points, when all clients rest, the runtime holds no call, place, stream or upstream
   connection in use, and files and tasks are back to their base line;
 - memory, files, threads and tasks of the runtime and of clients do not grow (`_judge`): over each
-  life under load, behind a warm-up of 20 s or a quarter, and from one quiet point to the next. Each
-  verdict tells its slope, interval and bound, by the minute and by 1,000 calls.
+  life under load, behind a warm-up of a minute or a quarter, and from one quiet point to the next.
+  Each verdict tells its slope, interval and bound, by the minute and by 1,000 calls.
 
 A call may fail: under faults many do. What is judged is what is said about it.
 """

@@ -1,10 +1,11 @@
 """What happens when: a plan drawn from a seed, before anything happens.
 
-A run is made of cycles of at most ten minutes. Each has a calm part, a storm, and a calm part. In
-the calm parts clients die, the upstream restarts, the configuration is reloaded, and faults come
-and go between runtime and upstream; but the runtime lives on, so that its memory, sockets and tasks
-can be judged over a long time. The storm is for its deaths. Quiet points, at which everybody rests
-and the accounts are compared, come through all of it.
+A run is made of cycles: each a third of it, ten minutes at least and an hour at most. A cycle has a
+calm part, a storm, and a calm part. In the calm parts clients die, the upstream restarts, the
+configuration is reloaded, and faults come and go between runtime and upstream; but the runtime
+lives on, so that its memory, sockets and tasks can be judged over a long time. The storm is for its
+deaths. Quiet points, at which everybody rests and the accounts are compared, come through all of
+it.
 """
 
 import math
@@ -16,7 +17,9 @@ import attrs
 
 __all__ = ["WEATHERS", "Happening", "schedule"]
 
-_CYCLE_S: Final = 600.0
+_LEAST_CYCLE_S: Final = 600.0
+_MOST_CYCLE_S: Final = 3600.0
+_CYCLES: Final = 3
 _CALM_PART: Final = 0.4
 _DEATH_EVERY_S: Final = 15.0
 _CALM_EVERY_S: Final = 12.0
@@ -71,7 +74,8 @@ def schedule(run_s: float, seed: int, *, workers: int, may_kill: bool) -> list[H
     calm = ["kill client", "restart upstream", "weather"]
     if may_kill:
         calm.append("reload")
-    cycles = max(1, round(run_s / _CYCLE_S))
+    about_s = min(max(run_s / _CYCLES, _LEAST_CYCLE_S), _MOST_CYCLE_S)
+    cycles = max(1, round(run_s / about_s))
     cycle_s = run_s / cycles
     found: list[Happening] = []
     for cycle in range(cycles):

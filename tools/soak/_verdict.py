@@ -13,8 +13,8 @@ __all__ = ["Verdict", "verdict"]
 
 _MOST_WRONGS: Final = 20
 _KEPT: Final = 8.0
-_WARM_UP_S: Final = 20.0
-_LEAST_S: Final = 40.0
+_WARM_UP_S: Final = 60.0
+_LEAST_S: Final = 60.0
 """A shorter steady part says nothing about what grows by the minute."""
 
 
