@@ -116,24 +116,27 @@ _ALL: Final = (
         "framing",
         "any split of the same bytes: the frames and errors of a reader that has them all",
         ("vastar_client",),
+        longest_bytes=200,
     ),
     Target(
         "connection",
         "both ends of the protocol, any split of the same bytes: the same events and errors",
         ("vastar_client",),
+        longest_bytes=300,
     ),
     Target(
         "http_response",
         "HTTP/1.1 responses: our parser against h11, whole and in pieces",
         ("vastar_runtime", "h11"),  # llhttp shows no branches: h11's are as good
         _HTTP,
-        1024,
+        400,
     ),
     Target(
         "http_exchange",
         "a whole exchange over a channel: what the parser reads, the connection given back once",
         ("vastar_runtime",),
         _HTTP,
+        longest_bytes=320,
     ),
     Target(
         "http_request",
@@ -153,6 +156,7 @@ _ALL: Final = (
         ("vastar_client", "tools"),
         (b"data: ", b"data", b"event: ", b"id: ", b"id: \0", b"retry: 10", b":", b"\r\n", b"\r",
          b"\n\n", b"\xef\xbb\xbf", b"\xe2\x82", b"\xf0\x9f"),
+        longest_bytes=200,
     ),
     Target(
         "llm_usage",

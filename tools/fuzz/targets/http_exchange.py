@@ -11,12 +11,13 @@ from typing import Any, Final, cast
 import trio
 import trio.testing
 
-from tools.fuzz.targets._http import METHODS, Reading, read_by_us, wire_of
+from tools.fuzz.targets._http import METHODS, read_by_us, wire_of
 from tools.fuzz.targets._inputs import Input, cut
 from vastar_client.wire import Disposition
-from vastar_runtime.transport.errors import TransportError
+from vastar_runtime.transport.errors import InvalidResponse, TransportError
 from vastar_runtime.transport.http1 import Http1Connection
 from vastar_runtime.transport.messages import Origin, UpstreamRequest
+from vastar_runtime.transport.parser import ResponseParser
 from vastar_runtime.transport.pool import Slot
 from vastar_runtime.transport.progress import Progress
 from vastar_runtime.transport.response import UpstreamResponse
@@ -24,7 +25,7 @@ from vastar_runtime.transport.response import UpstreamResponse
 __all__ = ["check"]
 
 _ORIGIN: Final = Origin("http", "upstream.test", 80)
-_HEAD_LIMIT_BYTES: Final = 400
+_HEAD_LIMIT_BYTES: Final = 200
 
 
 class _Channel:
@@ -93,14 +94,19 @@ def check(data: bytes) -> bool:
 
 def _needed(method: bytes, pieces: list[bytes]) -> list[bytes]:
     """The pieces that a reader takes who stops at the end of the response."""
-    for count in range(1, len(pieces)):
-        if _is_whole(read_by_us(method, pieces[:count], _HEAD_LIMIT_BYTES)):
-            return pieces[:count]
-    return pieces
-
-
-def _is_whole(reading: Reading) -> bool:
-    return not reading.error and (reading.persistent or reading.excess)
+    parser = ResponseParser(_HEAD_LIMIT_BYTES)
+    parser.begin(method)
+    taken = []
+    for piece in pieces:
+        taken.append(piece)
+        try:
+            parser.feed(piece)
+        except InvalidResponse:
+            break
+        if parser.complete:
+            break
+    parser.let_go()
+    return taken
 
 
 async def _exchange(
