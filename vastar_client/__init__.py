@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         DatabaseError,
         DataError,
         IntegrityError,
+        InterfaceError,
         InternalError,
         Json,
         NotSupportedError,
@@ -93,6 +94,7 @@ __all__ = [
     "Headers",
     "HealthResponse",
     "IntegrityError",
+    "InterfaceError",
     "InternalError",
     "Json",
     "NotSupportedError",
@@ -135,8 +137,8 @@ _MODULE_OF = {
         "request": "DELETE GET HEAD OPTIONS PATCH POST PUT HTTPRequest",
         "response": "HTTPResponse",
         "retry": "retry_with_backoff retry_with_backoff_async",
-        "sql": "DataError DatabaseError IntegrityError InternalError Json NotSupportedError "
-        "OperationalError ProgrammingError QueryTimeout Rows",
+        "sql": "DataError DatabaseError IntegrityError InterfaceError InternalError Json "
+        "NotSupportedError OperationalError ProgrammingError QueryTimeout Rows",
         "sse_parser": "SSEParser",
         "streaming": "AsyncStream AsyncStreamResponse",
         "wire.enums": "Disposition ErrorClass",

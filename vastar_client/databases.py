@@ -13,7 +13,7 @@ from vastar_client._streams import LiveStream
 from vastar_client.errors import ConnectorException
 from vastar_client.sql import (
     Asked,
-    InternalError,
+    InterfaceError,
     Params,
     Row,
     Rows,
@@ -42,7 +42,12 @@ class _Reading:
                 self.columns = tuple(block.names)
                 self.ready.extend(rows_of(block))
         except RemoteProtocolError as error:
-            raise InternalError(f"rows cannot be read: {error}") from None
+            raise InterfaceError(f"rows cannot be read: {error}") from None
+
+    def check_end(self) -> None:
+        """Raises InterfaceError: that is no end."""
+        if not self._blocks.is_between:
+            raise InterfaceError("rows cannot be read: their stream ends within a block")
 
 
 class AsyncRowStream:
@@ -91,6 +96,7 @@ class AsyncRowStream:
             while not ready:
                 data = await self._live.take_all()
                 if not data:
+                    self._reading.check_end()
                     raise StopAsyncIteration
                 self._reading.take(b"".join(data))
         except ConnectorException as error:
@@ -138,6 +144,7 @@ class RowStream:
             while not ready:
                 data = self._calls.take_rows(self._live)
                 if not data:
+                    self._reading.check_end()
                     raise StopIteration
                 self._reading.take(b"".join(data))
         except ConnectorException as error:

@@ -36,7 +36,9 @@ __all__ = [
     "Asked",
     "DataError",
     "DatabaseError",
+    "Error",
     "IntegrityError",
+    "InterfaceError",
     "InternalError",
     "Json",
     "NotSupportedError",
@@ -75,6 +77,14 @@ class SqlOptions(TypedDict, total=False):
     tenant_id: str | None
     workspace_id: str | None
     trace_id: str | None
+
+
+Error: TypeAlias = ConnectorException
+"""The DB-API's name for all that a call may raise, a runtime that is not there included."""
+
+
+class InterfaceError(ConnectorException):
+    """Neither the database's doing nor the statement's: the answer cannot be read."""
 
 
 class DatabaseError(ConnectorException):
@@ -326,7 +336,7 @@ def results_of(answer: ExecuteResponse) -> list[Rows]:
     try:
         return [Rows(block) for block in decode_answer(payload_view(answer))]
     except RemoteProtocolError as error:
-        raise InternalError(
+        raise InterfaceError(
             f"the runtime's answer cannot be read: {error}",
             ErrorClass.PERMANENT,
             answer.request_id,

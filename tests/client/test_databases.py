@@ -1,10 +1,26 @@
 """Handles of data sources, over clients that are scripted; real ones in end_to_end."""
 
+import inspect
+
 import anyio
 import pytest
 
-from vastar_client import ConnectorException, ErrorClass, InternalError, ProgrammingError
-from vastar_client.databases import AsyncSqlCalls, SqlCalls
+from vastar_client import (
+    AsyncRuntimeClient,
+    ConnectorException,
+    ErrorClass,
+    InterfaceError,
+    ProgrammingError,
+    RuntimeClient,
+)
+from vastar_client.databases import (
+    AsyncDatabase,
+    AsyncRowStream,
+    AsyncSqlCalls,
+    Database,
+    RowStream,
+    SqlCalls,
+)
 from vastar_client.sql import Rows
 from vastar_client.wire.rows import framed, to_block
 
@@ -83,7 +99,7 @@ def test_blocking():
     assert live.closed
     with pytest.raises(ProgrammingError), client.database().stream("x"):
         pass
-    with Blocking(Live(b"\xff" * 8)).database().stream("x") as rows, pytest.raises(InternalError):
+    with Blocking(Live(b"\xff" * 8)).database().stream("x") as rows, pytest.raises(InterfaceError):
         next(rows)
 
 
@@ -107,7 +123,39 @@ def test_async():
             async with client.database().stream("x"):
                 pass
         async with Async(Live(b"\xff" * 8)).database().stream("x") as rows:
-            with pytest.raises(InternalError):
+            with pytest.raises(InterfaceError):
                 await anext(rows)
 
     anyio.run(main)
+
+
+def test_a_stream_that_ends_within_a_block_has_no_end():
+    live = Live(BLOCKS[:-3])
+    with Blocking(live).database().stream("x") as rows:
+        assert [next(rows), next(rows)] == [(1,), (2,)]
+        with pytest.raises(InterfaceError, match="ends within a block"):
+            next(rows)
+
+
+@pytest.mark.parametrize(
+    ("plain", "asynchronous"),
+    [(Database, AsyncDatabase), (RowStream, AsyncRowStream), (SqlCalls, AsyncSqlCalls)],
+)
+def test_both_clients_have_the_same_names(plain, asynchronous):
+    def names(kind: type) -> set[str]:
+        return {name for name in dir(kind) if not name.startswith("_")} - {
+            "take_rows",
+            "close_rows",
+        }
+
+    assert names(plain) == names(asynchronous)
+    for name in names(plain):
+        first, second = getattr(plain, name), getattr(asynchronous, name)
+        if callable(first):
+            assert inspect.signature(first).parameters.keys() == (
+                inspect.signature(second).parameters.keys()
+            )
+            assert first.__doc__
+            assert second.__doc__
+    assert issubclass(RuntimeClient, SqlCalls)
+    assert issubclass(AsyncRuntimeClient, AsyncSqlCalls)

@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 
+import vastar_client
 from vastar_client import (
     CallTimeout,
     ConnectionClosed,
@@ -13,6 +14,7 @@ from vastar_client import (
     Disposition,
     ErrorClass,
     IntegrityError,
+    InterfaceError,
     InternalError,
     NotSupportedError,
     OperationalError,
@@ -20,6 +22,7 @@ from vastar_client import (
     QueryTimeout,
     RuntimeConfig,
 )
+from vastar_client import sql as sql_module
 from vastar_client._calls import CallMaker
 from vastar_client.sql import Rows, asked, database_error, results_of
 from vastar_client.wire import ExecuteResponse, PayloadFormat
@@ -107,5 +110,17 @@ def test_answers():
     payload = encode_answer([to_block(["a"], [(1,)])])
     answer = ExecuteResponse(1, payload=payload, payload_format=PayloadFormat.NATIVE)
     assert [list(rows) for rows in results_of(answer)] == [[(1,)]]
-    with pytest.raises(InternalError, match="cannot be read"):
+    with pytest.raises(InterfaceError, match="cannot be read"):
         results_of(ExecuteResponse(1, payload=b"\x00"))
+
+
+def test_the_names_of_the_db_api():
+    """PEP 249, but for Warning, which nothing here is."""
+    assert sql_module.Error is ConnectorException
+    for name in ("InterfaceError", "DatabaseError"):
+        assert issubclass(getattr(sql_module, name), sql_module.Error)
+    for name in ("Data", "Operational", "Integrity", "Internal", "Programming", "NotSupported"):
+        assert issubclass(getattr(sql_module, f"{name}Error"), sql_module.DatabaseError)
+        assert f"{name}Error" in vastar_client.__all__
+    assert not issubclass(sql_module.InterfaceError, sql_module.DatabaseError)
+    assert issubclass(vastar_client.RuntimeUnavailable, sql_module.Error)

@@ -113,3 +113,14 @@ async def test_without_a_network_of_its_own_it_knows_this_host() -> None:
     guard, transport = EgressGuard.before(TransportSettings(), None, machines, Gates())
     assert guard._is_own_address("127.0.0.1")
     await transport.aclose()
+
+
+async def test_servers_that_the_configuration_names_are_judged_by_what_is_denied() -> None:
+    made = Made(own="10.9.9.9", addresses="public", deny_ranges=("192.168.0.0/16",))
+    server = Origin("postgres", "db.test", 5432)
+    for ip in ("127.0.0.1", "10.9.9.9", "1.1.1.1"):
+        made.guard.check_named_address("acme", server, ip)
+    for ip, rule in (("192.168.1.1", "deny_ranges"), (METADATA, "metadata")):
+        with pytest.raises(Forbidden) as caught:
+            made.guard.check_named_address("acme", server, ip)
+        assert caught.value.rule == rule

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vastar_runtime.policy import egress
-from vastar_runtime.policy.egress import EgressRefusal, EgressRules, EgressSettings
+from vastar_runtime.policy.egress import EgressRefusal, EgressRules, EgressSettings, rules_of_named
 from vastar_runtime.policy.modes import Mode
 
 METADATA = "169.254.169.254"
@@ -233,3 +233,31 @@ def test_the_site_that_a_header_names_is_judged_as_a_name_is() -> None:
     assert EgressRules(EgressSettings(allow_hosts=("good.test",))).judges_names
     assert not EgressRules(EgressSettings(mode=Mode.OFF, deny_hosts=("bad.test",))).judges_names
     assert not EgressRules().judges_names
+
+
+def test_of_servers_that_the_configuration_names_only_what_is_denied_is_refused():
+    rules = EgressRules(
+        EgressSettings(
+            public_only=True,
+            allow_hosts=("api.test",),
+            deny_hosts=("*.bad.test",),
+            allow_ports=(443,),
+            schemes=("https",),
+            deny_ranges=("10.0.0.0/8",),
+            allow_ranges=("10.1.0.0/16",),
+        )
+    )
+    named = rules_of_named(rules)
+    assert named is rules_of_named(rules)
+
+    def refused(host: str) -> str | None:
+        found = named.refusal_of_name(("postgres", host, 5432))
+        return None if found is None else found.rule
+
+    hosts = ("db.test", "127.0.0.1", "10.1.2.3", "x.bad.test", "10.2.0.1", "169.254.169.254")
+    assert [refused(host) for host in hosts] == [
+        *(None, None, None),
+        *("deny_hosts", "deny_ranges", "metadata"),
+    ]
+    assert named.refusal_of_address("127.0.0.1") is None
+    assert not named.asks_whose
