@@ -62,10 +62,36 @@ def _packed(params: Any) -> Any:
     return None if params is None else [values.pack(value) for value in params]
 
 
+def _holds_map(value: Any, *, of_text: bool = True) -> bool:
+    """Whether there is a plain map in it: what is no JSON is said by none, and no database takes.
+
+    Args:
+        value: anything that was read.
+        of_text: count maps whose keys are all text as well: of results they may be JSON.
+    """
+    if isinstance(value, dict):
+        is_text = all(isinstance(key, str) for key in value)
+        return of_text or not is_text or any(_holds_map(v, of_text=False) for v in value.values())
+    if isinstance(value, list | tuple) and not isinstance(value, Json):
+        return any(_holds_map(each, of_text=of_text) for each in value)
+    return False
+
+
+def _values_of(request: rows.SqlRequest) -> list[Any]:
+    """All parameters in it."""
+    statements = [each.params for each in request.statements or ()]
+    found: list[Any] = []
+    for params in (request.params, *(request.params_list or ()), *statements):
+        found += params.values() if isinstance(params, dict) else params or ()
+    return found
+
+
 def _request(source: Input) -> bool:
     try:
         request = rows.decode_request(source.rest())
     except RemoteProtocolError:
+        return False
+    if _holds_map(_values_of(request)):
         return False
     try:
         said = msgspec.structs.replace(
@@ -99,6 +125,8 @@ def _answer(source: Input) -> bool:
         return False
     for block in results:
         assert len(rows.rows_of(block)) == block.length
+        if _holds_map(block.data, of_text=False):
+            return False
     said = [_said_again(block) for block in results]
     again = rows.decode_answer(rows.encode_answer([each for each in said if each is not None]))
     if None not in said:
