@@ -1,14 +1,19 @@
 """Work that is not HTTP meets the same policies."""
 
+import pytest
 import trio
 
 from tests.support.layers import laid, make_call
 from vastar_runtime.outcomes import Failure, FailureKind
+from vastar_runtime.pipeline.guarding import Forbidden
 from vastar_runtime.pipeline.policies import LimitSettings
-from vastar_runtime.pipeline.working import LAYERS, Works
+from vastar_runtime.pipeline.working import LAYERS, Works, named_addresses
 from vastar_runtime.policy.classify import AttemptResult, Fault, Reached, classify
+from vastar_runtime.policy.egress import EgressRefusal, EgressRules, EgressSettings
 from vastar_runtime.policy.rate_limit import RateLimitSettings
 from vastar_runtime.policy.verdicts import Scope
+from vastar_runtime.transport import HttpTransport, Origin, TransportSettings
+from vastar_runtime.transport.fake import FakeNetwork, Refuse
 
 ORIGIN = "postgres://db:5432"
 FINE = classify("GET", AttemptResult(200), has_idempotency_key=False), None
@@ -96,3 +101,43 @@ async def test_a_limit_on_bytes_is_charged_and_settled(autojump_clock):
         assert pacer is not None
         assert pacer.limiter.held == 0
         assert pacer.limiter.available(trio.current_time()) < 1000
+
+
+async def test_a_server_that_is_denied_costs_nothing_and_an_address_ends_the_attempt(
+    autojump_clock,
+):
+    server = Origin("postgres", "db", 5432)
+    async with laid(egress=EgressRules(EgressSettings(deny_hosts=("db",)))) as house:
+        call = make_call()
+        work, left = scripted(FINE)
+        with Works(house.around).lease(call) as lease:
+            refused = await lease.run(ORIGIN, work, server)
+        assert isinstance(refused, Failure)
+        assert (refused.refused_by, call.attempts, len(left)) == ("egress_guard:tenant", 0, 1)
+    async with laid() as house:
+
+        async def forbidden(progress):
+            await trio.lowlevel.checkpoint()
+            raise Forbidden(EgressRefusal("deny_ranges", "rule deny_ranges: no"), "10.0.0.1")
+
+        call = make_call()
+        with Works(house.around).lease(call) as lease:
+            refused = await lease.run(ORIGIN, forbidden, server)
+        assert isinstance(refused, Failure)
+        assert (refused.refused_by, call.attempts) == ("egress_guard:tenant", 1)
+        assert refused.kind is FailureKind.INVALID_REQUEST
+
+
+async def test_addresses_of_servers_are_looked_up_behind_the_guard(autojump_clock):
+    rules = EgressRules(EgressSettings(deny_ranges=("192.0.2.1/32",)))
+    async with laid(egress=rules) as house, trio.open_nursery() as nursery:
+        network = FakeNetwork(nursery)
+        denied, allowed = network.add_host("db", Refuse(), Refuse())
+        transport = HttpTransport(TransportSettings(), network)
+        look_up = named_addresses(house.around.guard, transport)
+        assert denied == "192.0.2.1"
+        assert await look_up("acme", Origin("postgres", "db", 5432)) == [allowed]
+        with pytest.raises(Forbidden, match="deny_ranges"):
+            await look_up("acme", Origin("postgres", denied, 5432))
+        with pytest.raises(OSError, match="not known"):
+            await look_up("acme", Origin("postgres", "nobody", 5432))
