@@ -31,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Play the rules and print what came of them; the exit code."""
     parser = _parser()
     flags = parser.parse_args(arguments)
-    rules = chosen_rules(base_only=flags.base, quick=flags.quick, patterns=flags.rule or ())
+    rules = chosen_rules(
+        base_only=flags.base, quick=flags.quick, fatal=flags.drain, patterns=flags.rule or ()
+    )
     if not rules:
         parser.error("no rule has such a name: --list shows them all")
     if flags.list:
@@ -64,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--base", action="store_true", help="only the published protocol")
     parser.add_argument(
         "--quick", action="store_true", help="without rules that take 15 s and more"
+    )
+    parser.add_argument(
+        "--drain", action="store_true", help="in the end ask it to leave, and see how it does"
     )
     parser.add_argument("--rule", action="append", metavar="PATTERN", help="only such names")
     parser.add_argument(

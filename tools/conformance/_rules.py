@@ -38,6 +38,7 @@ class Rule:
         limit_s: time for the scene.
         is_slow: the scene waits for tens of seconds, as the rule is about such a time.
         is_last: it runs by itself, when all others are over.
+        is_fatal: the implementation is gone after it; it is played only where that is asked for.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Rule:
     limit_s: float = DEFAULT_LIMIT_S
     is_slow: bool = False
     is_last: bool = False
+    is_fatal: bool = False
 
 
 RULES: Final[list[Rule]] = []
@@ -59,6 +61,7 @@ def rule(
     limit_s: float = DEFAULT_LIMIT_S,
     is_slow: bool = False,
     is_last: bool = False,
+    is_fatal: bool = False,
 ) -> Callable[[Scene], Scene]:
     """Make a rule of the scene below."""
 
@@ -66,7 +69,7 @@ def rule(
         group, _, what = scene.__name__.partition("_")
         text = (scene.__doc__ or "").partition("\n")[0].rstrip(".")
         name = f"{group}.{what.replace('_', '-')}"
-        RULES.append(Rule(name, text, scene, base, limit_s, is_slow, is_last))
+        RULES.append(Rule(name, text, scene, base, limit_s, is_slow, is_last, is_fatal))
         return scene
 
     return register

@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 import trio
 
-from tools.conformance import _base, _extensions, _streams
+from tools.conformance import _base, _calls, _extensions, _streams
 from tools.conformance._golden import golden_rules
 from tools.conformance._rules import RULES, BrokenRuleError, NotSupportedError, Rule
 from tools.conformance._world import World
@@ -17,7 +17,7 @@ from tools.conformance._world import World
 __all__ = ["Result", "Verdict", "as_json", "chosen_rules", "play_all", "table"]
 
 _SIDE_BY_SIDE: Final = 8
-_DEFINE_RULES: Final = (_base, _extensions, _streams)
+_DEFINE_RULES: Final = (_base, _calls, _extensions, _streams)
 
 
 class Verdict(Enum):
@@ -38,13 +38,18 @@ class Result:
 
 
 def chosen_rules(
-    *, base_only: bool = False, quick: bool = False, patterns: Sequence[str] = ()
+    *,
+    base_only: bool = False,
+    quick: bool = False,
+    fatal: bool = False,
+    patterns: Sequence[str] = (),
 ) -> list[Rule]:
     """The rules, golden scenarios first.
 
     Args:
         base_only: those of the published protocol alone.
         quick: without those that wait for tens of seconds.
+        fatal: also those that end the implementation; they come last.
         patterns: of names, as in file names; none: all.
     """
     return [
@@ -52,6 +57,7 @@ def chosen_rules(
         for rule in (*golden_rules(), *RULES)
         if (rule.base or not base_only)
         and not (quick and rule.is_slow)
+        and (fatal or not rule.is_fatal)
         and (not patterns or any(fnmatch.fnmatch(rule.name, one) for one in patterns))
     ]
 
@@ -80,7 +86,7 @@ async def play_all(
         for rule in sorted(rules, key=lambda rule: not rule.is_slow):
             if not rule.is_last:
                 nursery.start_soon(play, rule)
-    for rule in rules:
+    for rule in sorted(rules, key=lambda rule: rule.is_fatal):
         if rule.is_last:
             await play(rule)
     return [results[rule.name] for rule in rules]
