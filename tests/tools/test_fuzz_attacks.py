@@ -75,4 +75,4 @@ def test_our_runtime_holds_every_rule_over_tcp_and_in_workers(tmp_path, capsys):
         assert attacked(address, "--base", *out) == 0, capsys.readouterr().err
     (tmp_path / "w").mkdir()
     with runtime(tmp_path / "w", "--workers", "2") as (path, _):
-        assert attacked(path, *out, examples=60) == 0, capsys.readouterr().err
+        assert attacked(path, *out, "--workers", examples=60) == 0, capsys.readouterr().err

@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from tools.fuzz._machine import PROFILES
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_base = recording.base if recording else flags.base
     if is_base and profile in {"stream", "all"}:
         profile = "http"
-    with _world(flags.socket, profile, is_base=is_base, patience_s=flags.patience_s) as world:
+    with _world(flags, profile, is_base=is_base) as world:
         if recording is not None:
             return _replay(recording, world)
         wanted = Wanted(
@@ -50,14 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _world(target: str, profile: str, *, is_base: bool, patience_s: float) -> Iterator[World]:
-    address = _address(target)
-    if profile == "wire":
-        yield (world := World(address, None, is_base=is_base, patience_s=patience_s))
-        world.close()
-        return
-    with Upstream() as upstream:
-        yield (world := World(address, upstream, is_base=is_base, patience_s=patience_s))
+def _world(flags: argparse.Namespace, profile: str, *, is_base: bool) -> Iterator[World]:
+    with nullcontext() if profile == "wire" else Upstream() as upstream:
+        world = World(
+            _address(flags.socket),
+            upstream,
+            is_base=is_base,
+            patience_s=flags.patience_s,
+            is_one_process=not flags.workers,
+        )
+        yield world
         world.close()
 
 
@@ -119,6 +121,11 @@ def _parser() -> argparse.ArgumentParser:
     amount.add_argument("--minutes", type=float, default=0.0, help="or for how long")
     parser.add_argument("--steps", type=_at_least_1, default=20, help="rules in an example (20)")
     parser.add_argument("--seed", type=int, default=0, help="decides what is drawn (0)")
+    parser.add_argument(
+        "--workers",
+        action="store_true",
+        help="it has several processes, which count for themselves",
+    )
     parser.add_argument("--base", action="store_true", help="the published protocol only")
     parser.add_argument(
         "--patience-s", type=float, default=5.0, help="how long something certain may take (5)"

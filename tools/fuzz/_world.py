@@ -39,6 +39,8 @@ class World:
         upstream: behind it, where calls may reach one.
         is_base: only the published protocol is spoken.
         patience_s: how long something certain may take.
+        is_one_process: health counts the calls of all connections; else only those of the process
+            that answers, of which nothing but the own connection is known.
 
     Attributes:
         steps: of the attack under way.
@@ -53,11 +55,13 @@ class World:
         *,
         is_base: bool = False,
         patience_s: float = 5.0,
+        is_one_process: bool = True,
     ) -> None:
         self.address = address
         self.upstream = upstream
         self.is_base = is_base
         self.patience_s = patience_s
+        self.is_one_process = is_one_process
         self.steps: list[Step] = []
         self.connections: dict[int, Line] = {}
         self.salt = ""
@@ -323,13 +327,13 @@ class World:
     def _lines(self) -> Iterable[Line]:
         yield from self.connections.values()
 
-    def _held(self) -> frozenset[int]:
+    def _held(self, by: Line) -> frozenset[int]:
         """Calls that are certain to be under way: our upstream holds them, nobody gave them up."""
         upstream = self.upstream
         return frozenset(
             id(call)
             for line in self._lines()
-            if line.is_open and self._can_speak(line)
+            if line.is_open and self._can_speak(line) and (self.is_one_process or line is by)
             for call in line.model.owed
             if upstream is not None
             and call.target is not None
@@ -342,7 +346,7 @@ class World:
     def _note_check(self, line: Line) -> None:
         ended = sum(len(each.model.ended) for each in self._lines())
         was_idle = not line.model.owed and line.model.owed_health == 1
-        line.checks.append(Check(ended, self._held(), was_idle))
+        line.checks.append(Check(ended, self._held(line), was_idle))
 
     def _judge_health(self, line: Line, check: Check, health: HealthResponse) -> None:
         """What it says of calls in flight, against what is certain."""
@@ -351,7 +355,7 @@ class World:
         most = self._baseline + sum(
             len(each.model.owed) + len(each.model.ended) for each in self._lines()
         )
-        least = len(check.held & self._held())
+        least = len(check.held & self._held(line))
         is_known = line is not self._witness or bool(self.connections)
         if is_known and not least <= health.active_requests <= most - check.ended:
             raise Violation("health is true", f"{health}: {least} to {most} calls were in flight")
