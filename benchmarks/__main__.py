@@ -39,6 +39,7 @@ BENCHMARKS: Final = (
     "streaming",
     "large_download",
     "blocking_client",
+    "databases",
     "noisy_neighbour",
     "outage",
     "pipeline_cost",

@@ -15,7 +15,9 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Callable
 from struct import Struct
+from typing import Self, TypeAlias
 
 import msgspec
 
@@ -36,6 +38,7 @@ from vastar_client.wire import (
 )
 
 __all__ = [
+    "MARK_ID",
     "Link",
     "LoadSpec",
     "Template",
@@ -56,8 +59,11 @@ _EXECUTE_RESPONSE = int(MessageType.EXECUTE_RESPONSE)
 _READ_BYTES = 65_536
 """Below what the allocator maps and unmaps for every read."""
 _DECODED_EVERY = 64
-_MARK_ID = 0x1122_3344_5566_7788
+MARK_ID = 0x1122_3344_5566_7788
 _OK = 200
+
+Check: TypeAlias = Callable[[bytes], None]
+"""Looks at a whole frame of an answer. Raises WrongAnswer."""
 
 
 class LoadSpec(msgspec.Struct, frozen=True):
@@ -90,15 +96,25 @@ class Template:
         native = b"".join(encode_http_request(HttpRequest(url)))
         published = msgspec.json.encode({"method": "GET", "url": url})
         request = ExecuteRequest(
-            request_id=_MARK_ID,
+            request_id=MARK_ID,
             tenant_id=tenant,
             connector_name="http",
             operation="request",
             payload=published if json_payload else native,
             payload_format=PayloadFormat.JSON if json_payload else PayloadFormat.NATIVE,
         )
+        self._take(request)
+
+    @classmethod
+    def of(cls, request: ExecuteRequest) -> Self:
+        """The template of any call, whose id is `MARK_ID`."""
+        made = cls("")
+        made._take(request)
+        return made
+
+    def _take(self, request: ExecuteRequest) -> None:
         self._frame = bytearray(b"".join(Connection(Role.CLIENT).send(request)))
-        self._id_at = self._frame.index(_U64.pack(_MARK_ID))
+        self._id_at = self._frame.index(_U64.pack(MARK_ID))
 
     def frame(self, request_id: int) -> bytes:
         """The frame of a call with this id."""
@@ -122,12 +138,15 @@ class Link:
     are made before the first call, and what a call costs here is little but its system calls.
     """
 
-    def __init__(self, path: str, template: Template, depth: int) -> None:
+    def __init__(
+        self, path: str, template: Template, depth: int, check: Check | None = None
+    ) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.connect(path)
         self._frames = [template.frame(request_id) for request_id in range(depth + 1)]
         self._sent_at_ns = [0] * (depth + 1)
         self._answers = 0
+        self._check = check or check_answer
         self._rest = b""
 
     def ask(self, request_ids: list[int]) -> None:
@@ -166,7 +185,7 @@ class Link:
             self._sent_at_ns[request_id] = 0
             waits_ns.append(now_ns - sent_at_ns)
             if not self._answers % _DECODED_EVERY:
-                check_answer(data[at:end])
+                self._check(data[at:end])
             self._answers += 1
             answered.append(request_id)
             at = end
@@ -233,13 +252,13 @@ def _pump(
                 link.ask(answered)
 
 
-def run(spec: LoadSpec) -> Sample:
-    """Warm up, then count."""
-    template = Template(spec.url, json_payload=spec.json_payload)
+def run(spec: LoadSpec, template: Template | None = None, check: Check | None = None) -> Sample:
+    """Warm up, then count; by default it is GETs of `url` that are sent and checked."""
+    template = template or Template(spec.url, json_payload=spec.json_payload)
     links: dict[int, Link] = {}
     with select.epoll() as poller:
         for _ in range(spec.connections):
-            link = Link(spec.socket_path, template, spec.depth)
+            link = Link(spec.socket_path, template, spec.depth, check)
             links[link.socket.fileno()] = link
             poller.register(link.socket, select.EPOLLIN)
             link.ask(list(range(1, spec.depth + 1)))

@@ -262,7 +262,7 @@ async def test_a_block_that_ends_its_transaction_writes_nothing_where_only_readi
     async with databases(tmp_path, config(server, "read_only = true")) as db:
         for block in (
             "do $$ begin commit; set transaction read write; insert into b values (1); end $$",
-            "do $$ begin set default_transaction_read_only = 0; commit; insert into b values (1); end$$",
+            "do $$ begin set default_transaction_read_only=0;commit;insert into b values (1);end$$",
         ):
             for operation in ("query", "execute"):
                 await db.call(operation, block)

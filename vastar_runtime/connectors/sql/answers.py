@@ -3,7 +3,7 @@
 What is written here equals what `wire.rows` writes and reads, value for value; small results go
 through that. A large one is written in slices of rows, each into the bytes of every column (or of
 lines of JSON), and put together at the end. An iterator gives the bytes, and none (b"") where there
-is nothing yet: whoever takes them lets others go on between two pieces.
+is nothing yet: whoever takes them lets others go on between two pieces. Rows are used up.
 """
 
 from collections.abc import Iterator, Sequence
@@ -121,10 +121,14 @@ def _values(result: Result) -> int:
 
 
 def _slices(result: Result) -> Iterator[Sequence[Sequence[Any]]]:
-    """Its rows, some at a time."""
+    """Its rows, some at a time; they are gone behind it, as to free them all at once takes long."""
     count = max(SLICE_VALUES // max(len(result.names), 1), 1)
-    for begin in range(0, len(result.rows), count):
-        yield result.rows[begin : begin + count]
+    rows = result.rows
+    for begin in range(0, len(rows), count):
+        some = rows[begin : begin + count]
+        yield some
+        if isinstance(rows, list):
+            rows[begin : begin + count] = [()] * len(some)
 
 
 def _block(result: Result) -> ResultBlock:

@@ -52,7 +52,8 @@ async def test_answers_in_both_forms():
 @pytest.mark.parametrize("rows", [1, 15, 16, 17, 1024, 1025, 20_000, 70_000])
 async def test_large_ones_are_the_same_in_pieces(rows):
     some = large(rows)
-    results = [Result(NAMES, some, rows), Result(["x"], [], 3, None, ["int"]), Result(row_count=9)]
+    more = [Result(["x"], [], 3, None, ["int"]), Result(row_count=9)]
+    results = [Result(NAMES, list(some), rows), *more]
     native = decode_answer(await in_pieces(answer_pieces(QUERY, results, as_json=False)))
     assert rows_of(native[0]) == some
     kinds = ["int", "text" if rows > 1 else "null", "decimal", "date"]
@@ -62,6 +63,7 @@ async def test_large_ones_are_the_same_in_pieces(rows):
         ([], [], 0),
     ]
     assert [each.row_count for each in native[1:]] == [3, 9]
+    results = [Result(NAMES, list(some), rows), *more]
     both = Job("transaction", [])
     said = msgspec.json.decode(await in_pieces(answer_pieces(both, results, as_json=True)))
     first, second, third = said["results"]
@@ -76,7 +78,7 @@ async def test_types_that_differ_from_slice_to_slice():
     nulls = [(None,)] * half + [(1,)] * half
     for rows, kind in ((mixed, "any"), (nulls, "int"), ([(None,)] * 2 * half, "null")):
         (block,) = decode_answer(
-            await in_pieces(answer_pieces(QUERY, [Result(["a"], rows)], as_json=False))
+            await in_pieces(answer_pieces(QUERY, [Result(["a"], list(rows))], as_json=False))
         )
         assert block.types == [kind]
         assert rows_of(block) == rows
@@ -94,8 +96,8 @@ async def test_others_go_on_in_between():
     async with trio.open_nursery() as nursery:
         nursery.start_soon(count)
         await trio.lowlevel.checkpoint()
-        results = [Result(NAMES, large(20 * SLICE_VALUES // len(NAMES)))]
         for as_json in (False, True):
+            results = [Result(NAMES, large(20 * SLICE_VALUES // len(NAMES)))]
             before = turns
             await in_pieces(answer_pieces(QUERY, results, as_json=as_json))
             assert turns - before >= 15
@@ -118,7 +120,7 @@ async def test_streams():
 @pytest.mark.parametrize("rows", [0, 1, 5000])
 async def test_blocks_of_a_stream(rows):
     some = large(rows)
-    data = await in_pieces(StreamWriter(as_json=False)(Result(NAMES, some)))
+    data = await in_pieces(StreamWriter(as_json=False)(Result(NAMES, list(some))))
     (block,) = BlockReader().feed(data)
     assert (rows_of(block), block.names, block.row_count) == (some, NAMES, -1)
     lines = (await in_pieces(StreamWriter(as_json=True)(Result(NAMES, some)))).splitlines()
