@@ -17,7 +17,7 @@ from tools.fuzz.targets import TARGETS, _made, codec, encoder
 from tools.fuzz.targets._inputs import Input, cut
 from vastar_client.wire import sse, values
 from vastar_client.wire.framing import FrameDecoder
-from vastar_runtime.connectors.http import headers
+from vastar_runtime.connectors.http import decoding, headers
 from vastar_runtime.connectors.sql import jobs
 from vastar_runtime.policy import llm_usage, rate_headers
 from vastar_runtime.transport.parser import ResponseParser
@@ -112,6 +112,7 @@ PLANTED = {
     "http_response": (ResponseParser, "on_body", twice(ResponseParser.on_body)),
     "http_exchange": (UpstreamResponse, "_end", ended_twice),
     "http_request": (headers, "_BAD_IN_VALUE", re.compile(rb"(?!)")),
+    "content_coding": (decoding._Zlib, "finish", lambda _self: None),
     "payloads": (jobs, "_UNREADABLE", ()),
     "sse": (sse, "_BOM", b"?"),
     "llm_usage": (llm_usage, "_NUMBER_PROMPT_BYTES", 5),

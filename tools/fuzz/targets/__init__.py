@@ -145,6 +145,12 @@ _ALL: Final = (
         (*_HTTP, b"http://", b"https://", b"%0d%0a", b"[::1]", b"@", b"#", b"?", b"//", b"\\"),
     ),
     Target(
+        "content_coding",
+        "gzip, deflate, br and chains of them: in any split the same; what was encoded comes back",
+        ("vastar_runtime",),
+        (b"\x1f\x8b\x08\0\0\0\0\0\0\x03", b"\x78\x9c", b"\0\0\xff\xff", b"\x03\0\0\0\0\0\0\0\0\0"),
+    ),
+    Target(
         "payloads",
         "payloads from outside, JSON most of all: a value, or the error that is promised",
         ("vastar_client", "vastar_runtime"),
