@@ -82,7 +82,10 @@ async def test_the_connections_of_each_source_are_told(tmp_path):
         series = 'vastar_database_connections{source="main",state="waiting",tenant="acme"} 1.0'
         assert series in text
         await db.end.send(Cancel(busy))
-        assert {(await db.end.receive()).request_id for _ in range(2)} == {busy, second}
+        answers = [await db.end.receive() for _ in range(2)]
+        assert {each.request_id for each in answers} == {busy, second}
+        queued_us = {each.request_id: each.queued_us for each in answers}
+        assert queued_us[second] > queued_us[busy] == 0
         while told() != (1, 1, 0, 0):  # noqa: ASYNC110 - likewise
             await trio.sleep(0.01)
 

@@ -194,12 +194,16 @@ class _Attempts:
             self._error = error
         else:
             progress.completed = True
+        finally:
+            if progress.queued_us:
+                self._call.queued_us += progress.queued_us
         return meaning_of(self._error, progress.disposition, is_safe=self._is_safe)
 
     async def _attempt(self, progress: Progress) -> None:
         call, job = self._call, self._job
         progress.phase = Phase.POOL
-        async with self._source.lend(writes=job.operation != "query") as session:
+        lent = self._source.lend(writes=job.operation != "query", progress=progress)
+        async with lent as session:
             progress.phase = Phase.HEAD
 
             def begun() -> None:

@@ -21,6 +21,7 @@ from vastar_runtime.config import (
 from vastar_runtime.connectors.sql.errors import Blame, SqlError
 from vastar_runtime.connectors.sql.sessions import Driver, Session
 from vastar_runtime.transport import Origin
+from vastar_runtime.transport.progress import Progress
 
 __all__ = ["LookUp", "Password", "Source", "server_of", "sources_of"]
 
@@ -79,22 +80,29 @@ class Source:
         writers = 0 if self._writer is None else self._writer.statistics().tasks_waiting
         return self._places.statistics().tasks_waiting + writers
 
-    def lend(self, *, writes: bool) -> "Loan":
+    def lend(self, *, writes: bool, progress: Progress | None = None) -> "Loan":
         """A context of a session; one that changes something comes after those before it.
+
+        Args:
+            writes: it changes something.
+            progress: is told how long it waited in line, and how long connecting took.
 
         Entering raises:
             SqlError: none can be opened.
         """
-        return Loan(self, self._places, self._writer if writes else None)
+        return Loan(self, self._places, self._writer if writes else None, progress or Progress())
 
-    async def take(self) -> Session:
+    async def take(self, progress: Progress) -> Session:
         """A session, for whoever has a place."""
         while self._idle:
             session = self._idle.pop().session
             if session.looks_alive():
                 return session
             await self._close([session])
-        return await self._driver.open()
+        started_s = trio.current_time()
+        session = await self._driver.open()
+        progress.connect_us = round((trio.current_time() - started_s) * 1e6)
+        return session
 
     async def take_back(self, session: Session) -> None:
         """It is not used any more."""
@@ -129,37 +137,66 @@ class Loan:
         source: lends.
         places: of its sessions.
         writer: whose turn it is to change something, where they go one by one.
+        progress: as of `lend`.
     """
 
-    __slots__ = ("_places", "_session", "_source", "_writer")
+    __slots__ = ("_places", "_progress", "_session", "_source", "_writer")
 
     def __init__(
-        self, source: Source, places: trio.CapacityLimiter, writer: trio.Lock | None
+        self,
+        source: Source,
+        places: trio.CapacityLimiter,
+        writer: trio.Lock | None,
+        progress: Progress,
     ) -> None:
+        self._progress = progress
         self._source = source
         self._places = places
         self._writer = writer
         self._session: Session | None = None
 
     async def __aenter__(self) -> Session:
-        if self._writer is not None:
-            await self._writer.acquire()
         try:
-            try:
-                # Most find a place, and go on without a turn of the scheduler.
-                self._places.acquire_on_behalf_of_nowait(self)
-            except trio.WouldBlock:
-                await self._places.acquire_on_behalf_of(self)
-            try:
-                self._session = await self._source.take()
-            except BaseException:
-                self._places.release_on_behalf_of(self)
-                raise
+            # Most find a place, and go on without a turn of the scheduler.
+            self._enter()
+        except trio.WouldBlock:
+            await self._wait()
+        try:
+            self._session = await self._source.take(self._progress)
         except BaseException:
+            self._leave()
+            raise
+        return self._session
+
+    def _enter(self) -> None:
+        """Raises WouldBlock: there is a line."""
+        if self._writer is not None:
+            self._writer.acquire_nowait()
+        try:
+            self._places.acquire_on_behalf_of_nowait(self)
+        except trio.WouldBlock:
             if self._writer is not None:
                 self._writer.release()
             raise
-        return self._session
+
+    async def _wait(self) -> None:
+        started_s = trio.current_time()
+        try:
+            if self._writer is not None:
+                await self._writer.acquire()
+            try:
+                await self._places.acquire_on_behalf_of(self)
+            except BaseException:
+                if self._writer is not None:
+                    self._writer.release()
+                raise
+        finally:
+            self._progress.queued_us = round((trio.current_time() - started_s) * 1e6)
+
+    def _leave(self) -> None:
+        self._places.release_on_behalf_of(self)
+        if self._writer is not None:
+            self._writer.release()
 
     async def __aexit__(
         self,
@@ -174,9 +211,7 @@ class Loan:
         try:
             await self._source.take_back(session)
         finally:
-            self._places.release_on_behalf_of(self)
-            if self._writer is not None:
-                self._writer.release()
+            self._leave()
 
 
 def sources_of(
