@@ -8,12 +8,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.support.commands import serving
 from tests.support.example_world import example_world
 from tests.support.snippets import Snippet, fences, missing_messages, sequences
 from tools import dev
 from vastar_runtime.cli._main import _parser
 from vastar_runtime.config import (
     CredentialConfig,
+    DatabaseConfig,
     OAuth2Config,
     PoliciesConfig,
     RuntimeConfig,
@@ -46,7 +48,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def connector() -> Snippet:
-    ((snippet,),) = sequences(README).values()
+    (snippet,), _ = sequences(README).values()
     return snippet
 
 
@@ -149,7 +151,7 @@ def test_the_table_of_policies_says_where_each_may_stand():
 
 
 def test_the_configuration_files_it_shows_load(tmp_path):
-    text, credentials = [f.text for f in fences(README) if f.language == "toml"]
+    text, credentials, _ = [f.text for f in fences(README) if f.language == "toml"]
     file = tmp_path / "vastar.toml"
     file.write_text(credentials)
     acme = load_config(file=str(file), environ={}).config.tenants["acme"]
@@ -171,6 +173,29 @@ def test_the_keys_of_credentials_are_all_named():
         *(key for key in CredentialConfig.__struct_fields__ if key != "oauth2"),
         *(f"oauth2.{key}" for key in OAuth2Config.__struct_fields__),
     }
+
+
+def test_its_database_example_runs(tmp_path, monkeypatch, capsys):
+    _, _, text = [f.text for f in fences(README) if f.language == "toml"]
+    assert "sqlite:///var/lib/vastar/" in text
+    file, socket_path = tmp_path / "vastar.toml", tmp_path / "s"
+    file.write_text(text.replace("sqlite:///var/lib/vastar/", f"sqlite://{tmp_path}/"))
+    _, (snippet,) = sequences(README).values()
+    with serving("--config", str(file), "--socket", str(socket_path)):
+        monkeypatch.setenv("VASTAR_SOCKET_PATH", str(socket_path))
+        exec(snippet.code, {"__name__": "__main__"})
+    assert capsys.readouterr().out == "1 one\n2 two\n"
+
+
+def test_the_keys_of_databases_are_all_named_with_their_defaults():
+    named = {}
+    for keys_cell, default_cell, _ in rows(section("Databases")):
+        keys, defaults = re.findall(r"`([^`]+)`", keys_cell), default_cell.split(", ")
+        defaults *= len(keys) // len(defaults)
+        named.update(zip(keys, defaults, strict=True))
+    assert set(named) == set(DatabaseConfig.__struct_fields__)
+    for key, default in named.items():
+        assert getattr(DatabaseConfig(), key) in said(default), key
 
 
 def test_the_command_for_one_caller_is_one():
