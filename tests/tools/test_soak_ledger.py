@@ -126,6 +126,13 @@ def test_losses_are_forgiven_while_the_runtime_is_down(down, is_fault):
     assert bool(ledger.wrongs) == is_fault
 
 
+@pytest.mark.parametrize(("timeout_s", "is_fault"), [(0.01, False), (10.0, True)])
+def test_who_has_no_time_may_find_no_runtime(timeout_s, is_fault):
+    ended = end("absent", NOT_SENT)
+    ledger = settled(ended, call=post(timeout_s=timeout_s), seen=0, acted=0)
+    assert bool(ledger.wrongs) == is_fault
+
+
 def test_answers_say_whose_they_are_and_what_was_received():
     body = answer_body("a-1", 1000, b"sent")
     assert wrong_with_answer(body, "a-1", b"sent") is None

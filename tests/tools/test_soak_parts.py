@@ -2,18 +2,23 @@
 
 import itertools
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import attrs
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from tools.faults import Plan
+from tools.soak._async_load import Orders, run_async
 from tools.soak._diary import Diary
 from tools.soak._ledger import Ledger
 from tools.soak._mix import _WEIGHTS, Mix
 from tools.soak._picture import draw
+from tools.soak._raw_load import RawLoad
+from tools.soak._runtime import bugs_logged
 from tools.soak._samples import Book, Held, Noted, Sample, Told, busy, told
 from tools.soak._schedule import WEATHERS, schedule
 from tools.soak._upstream import counting_upstream, faulty_way, refusing_port, silent_upstream
@@ -122,6 +127,28 @@ def test_a_diary_says_how_calls_end():
     diary.began(call)
     diary.told_row(call, "another")
     assert "a row of 'another'" in msgspec.json.decode(lines[-2], type=Wrong).what
+
+
+async def test_orders_are_carried_out_one_after_another(autojump_clock):
+    """A client that has just been started may be told to rest before it has begun to go."""
+    lines, orders = [], Orders()
+    for load in (
+        partial(run_async, SPEC, Diary(lines.append), orders),
+        RawLoad(SPEC, Diary(lines.append), orders).run,
+    ):
+        lines.clear()
+        async with trio.open_nursery() as nursery:
+            orders.go()
+            orders.rest()
+            nursery.start_soon(load)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(lines) == 1
+            orders.go()  # and nobody is there
+            await trio.sleep(3)
+            orders.rest()
+            await trio.sleep(3)
+            assert [msgspec.json.decode(line)["type"] for line in lines] == ["r", "r"]
+            nursery.cancel_scope.cancel()
 
 
 # --- the upstream that counts ---------------------------------------------------------------------
@@ -242,6 +269,17 @@ async def test_the_other_upstreams_refuse_or_are_silent_or_stand_behind_faults()
 
 
 # --- samples and verdict --------------------------------------------------------------------------
+
+
+def test_bugs_that_the_runtime_logged_are_told(tmp_path):
+    log = tmp_path / "log"
+    log.write_text(
+        '{"event":"stopped"}\n{"event":"internal error","request_id":3}\nTraceback (most\n'
+    )
+    assert [line.partition(": ")[2] for line in bugs_logged(log)] == [
+        '{"event":"internal error","request_id":3}',
+        "Traceback (most",
+    ]
 
 
 def test_what_is_not_at_rest_is_named():

@@ -30,6 +30,7 @@ What must hold:
 - connections of clients end only with the runtime, and clients are back within `--recover-s`;
 - at quiet points, when all clients rest, the runtime holds no call, place, stream or upstream
   connection in use, and files and tasks are back to their base line;
+- the runtime logs no internal error;
 - memory, files, threads and tasks of the runtime and of clients do not grow (`_judge`): over each
   life under load, behind a warm-up of a minute or a quarter, and from one quiet point to the next.
   Each verdict tells its slope, interval and bound, by the minute and by 1,000 calls.

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,20 +22,35 @@ _AGAIN_S = 0.1
 
 @attrs.define(eq=False)
 class Orders:
-    """What the client was told last: to call, or to rest."""
+    """What the client was told: each order is carried out, also where they come faster than that.
+
+    Attributes:
+        resting: set once the calls that began with the last `go` are to end.
+    """
 
     resting: trio.Event = attrs.field(factory=trio.Event)
-    going: trio.Event = attrs.field(factory=trio.Event)
+    _given: deque[str] = attrs.field(factory=deque)
+    _news: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
 
     def rest(self) -> None:
         """Finish what is under way and begin nothing."""
         self.resting.set()
-        self.going = trio.Event()
+        self._give("rest")
 
     def go(self) -> None:
         """Call again."""
         self.resting = trio.Event()
-        self.going.set()
+        self._give("go")
+
+    def _give(self, order: str) -> None:
+        self._given.append(order)
+        self._news.unpark_all()
+
+    async def next(self) -> str:
+        """The next order: "go" or "rest"."""
+        while not self._given:
+            await self._news.park()
+        return self._given.popleft()
 
 
 def options_of(call: Planned) -> dict[str, Any]:
@@ -52,19 +68,19 @@ async def run_async(spec: Spec, diary: Diary, orders: Orders) -> None:
     mix = Mix(spec)
     config = RuntimeConfig(socket_path=spec.socket_path, use_environment=False)
     while True:
-        await orders.going.wait()
-        async with contextlib.AsyncExitStack() as stack:
-            client = AsyncRuntimeClient(config)
-            try:
-                await stack.enter_async_context(client)
-            except RuntimeUnavailable:
-                await trio.sleep(_AGAIN_S)
-            else:
+        if await orders.next() == "rest":
+            diary.rested()
+        while not orders.resting.is_set():
+            async with contextlib.AsyncExitStack() as stack:
+                client = AsyncRuntimeClient(config)
+                try:
+                    await stack.enter_async_context(client)
+                except RuntimeUnavailable:
+                    await trio.sleep(_AGAIN_S)
+                    continue
                 async with trio.open_nursery() as callers:
                     for _ in range(spec.at_once):
                         callers.start_soon(_caller, client, mix, diary, orders)
-        if orders.resting.is_set():
-            diary.rested()
 
 
 async def _caller(client: AsyncRuntimeClient, mix: Mix, diary: Diary, orders: Orders) -> None:

@@ -97,6 +97,9 @@ class Clients:
             for line in lines:
                 self._take(client, _decoder.decode(line))
         code = await client.process.wait()
+        await client.process.stdout.aclose()
+        if client.process.stdin is not None:
+            await client.process.stdin.aclose()
         self.living.pop(client.spec.name, None)
         if not client.is_expected_to_end:
             self.ledger.wrong(f"client {client.spec.name} ended by itself with {code}: {self.log}")
@@ -121,7 +124,7 @@ class Clients:
         assert client.process.stdin is not None, "it was started with a pipe"
         try:
             await client.process.stdin.send_all(order)
-        except trio.BrokenResourceError:
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             client.rested.set()  # it has ended, which its reader tells
 
     def runtime_is_back(self, at_s: float) -> None:

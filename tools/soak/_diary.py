@@ -52,7 +52,7 @@ class Diary:
         """A call begins right behind this."""
         now_s = self._now_s()
         self._until_s[call.id] = now_s + call.timeout_s
-        self._say(Began(call.id, call.kind, now_s, call.is_counted, call.is_once))
+        self._say(Began(call.id, call.kind, now_s, call.is_counted, call.is_once, call.timeout_s))
 
     def ended(
         self, call: Planned, how: str, disposition: Disposition | None = None, attempts: int = 0

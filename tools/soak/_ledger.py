@@ -24,6 +24,7 @@ __all__ = ["Downtime", "Ledger"]
 
 _ANSWERED: Final = frozenset({Disposition.RESPONSE_STARTED, Disposition.COMPLETED})
 _WITHOUT_RUNTIME: Final = frozenset({"lost", "absent", "draining"})
+_TO_CONNECT_S: Final = 5.0
 _LATE_S: Final = 20.0
 """Behind a deadline. Far beyond what a slow machine does, and what the runtime promises."""
 
@@ -118,7 +119,7 @@ class Ledger:
             seen = self._seen.pop(call.id, _Seen())
             for what in _faults(call, end, seen):
                 self.wrong(f"{call.kind} {call.id}: {what}")
-            if end is not None and end.how in _WITHOUT_RUNTIME and not self._was_down(call, end):
+            if end is not None and _wants_runtime(call, end) and not self._was_down(call, end):
                 self.wrong(f"{call.kind} {call.id}: {end.how}, and the runtime was there all along")
         self.settled += len(self._over)
         self._over.clear()
@@ -131,6 +132,12 @@ class Ledger:
             down.from_s <= end.at_s and call.at_s <= down.until_s + self.grace_s
             for down in self.downtimes
         )
+
+
+def _wants_runtime(call: Began, end: Ended) -> bool:
+    """Whether it ended for want of a runtime; to find one may take longer than a short deadline."""
+    is_short = end.how == "absent" and call.timeout_s < _TO_CONNECT_S
+    return end.how in _WITHOUT_RUNTIME and not is_short
 
 
 def _faults(call: Began, end: Ended | None, seen: _Seen) -> Sequence[str]:

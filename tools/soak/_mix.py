@@ -17,6 +17,8 @@ _SMALL: Final = 200
 _LARGE_BYTES: Final = (20_000, 1_500_000)
 _UPLOAD_BYTES: Final = (70_000, 600_000)
 _PATIENT_S: Final = 10.0
+_LEFT_S: Final = 60.0
+"""The deadline of what is left: at a quiet point it must not be the deadline that ended it."""
 _TENANTS: Final = ("acme", "globex", "initech")
 _WORKSPACES: Final = ("", "test")
 _HOSTILE: Final = (
@@ -141,6 +143,8 @@ class Mix:
         )
         if kind == "post keyed":
             made = attrs.evolve(made, key=f"key-{made.id}")
+        if made.leaves_after is not None:
+            made = attrs.evolve(made, timeout_s=_LEFT_S)
         return attrs.evolve(made, is_streamed=kind in _STREAMED)
 
     def _details(self, kind: str) -> tuple[str, int, dict[str, Any]]:

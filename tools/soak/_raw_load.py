@@ -91,7 +91,8 @@ class RawLoad:
     async def run(self) -> None:
         """Make rounds while the orders are to go."""
         while True:
-            await self._orders.going.wait()
+            if await self._orders.next() == "rest":
+                self._diary.rested()
             while not self._orders.resting.is_set():
                 count = self._chance.randint(1, _MOST_CALLS)
                 with suppress(OSError, trio.BrokenResourceError):
@@ -102,7 +103,6 @@ class RawLoad:
                 pause_s = max(count / self._spec.calls_per_s, _AGAIN_S)
                 with trio.move_on_after(pause_s * self._chance.uniform(0.5, 1.5)):
                     await self._orders.resting.wait()
-            self._diary.rested()
 
     async def _wrong_frames(self) -> None:
         async with await trio.open_unix_socket(self._spec.socket_path) as stream:

@@ -18,7 +18,7 @@ import trio
 from tools.faults import FaultProxy, Plan, serve_hostile
 from tools.soak._clients import Clients
 from tools.soak._ledger import Downtime, Ledger
-from tools.soak._runtime import Runtime, RuntimeGoneError, status_of, write_config
+from tools.soak._runtime import Runtime, RuntimeGoneError, bugs_logged, status_of, write_config
 from tools.soak._samples import Book, Noted, Sample, Told, busy, held, told
 from tools.soak._schedule import WEATHERS, Happening, schedule
 from tools.soak._upstream import (
@@ -34,7 +34,7 @@ from tools.soak._words import Spec
 __all__ = ["Report", "Wanted", "soak"]
 
 _EVERY_S: Final = 1.0
-_SETTLES_S: Final = 40.0
+_SETTLES_S: Final = 20.0
 _LOOK_S: Final = 0.1
 _SHARES: Final = {"async": 0.5, "blocking": 0.35, "raw": 0.15}
 _AT_ONCE: Final = {"async": 16, "blocking": 8, "raw": 1}
@@ -286,6 +286,8 @@ async def soak(wanted: Wanted) -> Report:
                 finally:
                     clients.kill_all()
                 nursery.cancel_scope.cancel()
+    if wanted.socket_path is None:
+        ledger.wrongs.extend(bugs_logged(wanted.folder / "runtime.log"))
     found = verdict(book, ledger, clients.recoveries_s, wanted.recover_s)
     return Report(book, ledger, found, clients.recoveries_s, clients.kills)
 

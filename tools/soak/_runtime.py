@@ -20,13 +20,15 @@ import trio
 from tools.processes import family
 from vastar_client import AsyncRuntimeClient, RuntimeConfig, VastarError
 
-__all__ = ["Runtime", "RuntimeGoneError", "status_of", "write_config"]
+__all__ = ["Runtime", "RuntimeGoneError", "bugs_logged", "status_of", "write_config"]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _START_S: Final = 60.0
 _AGAIN_S: Final = 0.1
 _DRAIN_S: Final = 2
 _STATUS_S: Final = 5.0
+_BUG: Final = '"internal error'
+_SHOWN: Final = 300
 _STOP_S: Final = 20.0
 _LONGEST_DRAIN_S: Final = 660.0
 _CONFIG: Final = """\
@@ -133,14 +135,26 @@ class Runtime:
         """
         with trio.move_on_after(_START_S):
             while True:
-                process = await self._begun()
-                if b" ready on " in await _line(process):
-                    self._process, self.pid = process, process.pid
+                if await self._is_ready(await self._begun()):
                     self.starts += 1
                     return
-                await process.wait()
                 await trio.sleep(_AGAIN_S)
         raise RuntimeGoneError(f"not ready within {_START_S:g} s; see {self.log}")
+
+    async def _is_ready(self, process: trio.Process) -> bool:
+        """Whether it says that it is; one that does not has ended behind this."""
+        try:
+            if b" ready on " in await _line(process):
+                self._process, self.pid = process, process.pid
+                return True
+        finally:
+            if self._process is not process:
+                process.kill()
+                with trio.CancelScope(shield=True):
+                    await process.wait()
+        assert process.stdout is not None, "it was started with a pipe"
+        await process.stdout.aclose()
+        return False
 
     async def _begun(self) -> trio.Process:
         arguments = ["serve", "--socket", self.socket_path, "--log-format", "json", *self.flags]
@@ -211,6 +225,13 @@ class Runtime:
         if process.stdout is not None:
             await process.stdout.aclose()
         return code
+
+
+def bugs_logged(log: Path) -> list[str]:
+    """The lines in which the runtime tells of bugs of its own."""
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        found = [line for line in lines if line.startswith("Traceback") or _BUG in line]
+    return [f"the runtime logged: {line[:_SHOWN].strip()}" for line in found]
 
 
 async def _line(process: trio.Process) -> bytes:

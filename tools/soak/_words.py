@@ -71,6 +71,7 @@ class Began(msgspec.Struct, frozen=True, tag="b"):
         at_s: on the clock that all processes share.
         is_counted: the upstream that counts is meant.
         is_once: it may not act twice: no idempotency key, and a method that may not be repeated.
+        timeout_s: until its deadline.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Began(msgspec.Struct, frozen=True, tag="b"):
     at_s: float
     is_counted: bool = False
     is_once: bool = False
+    timeout_s: float = 10.0
 
 
 class Ended(msgspec.Struct, frozen=True, tag="e"):
