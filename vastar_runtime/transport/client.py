@@ -108,9 +108,7 @@ class HttpTransport:
         self._closed = False
         self._renewed_at_s = -math.inf
 
-    async def look_up(
-        self, tenant: str, origin: Origin, check: Callable[[str], None]
-    ) -> list[str]:
+    async def look_up(self, tenant: str, origin: Origin, check: Callable[[str], None]) -> list[str]:
         """The addresses that a server may be reached at, for those who connect by themselves.
 
         Args:
