@@ -1,6 +1,7 @@
 """`fbs/README.md` says what the code does: types, limits, classes, words, the conformance kit."""
 
 import re
+from unittest.mock import Mock
 
 from tests.support.commands import ROOT
 from tools.conformance import chosen_rules
@@ -14,6 +15,10 @@ from vastar_client.wire.limits import (
     MAX_IN_FLIGHT_REQUESTS,
     UNFINISHED_FRAME_TIMEOUT_S,
 )
+from vastar_runtime.connectors.control import ControlConnector
+from vastar_runtime.connectors.sql import DATABASE_NAMES
+from vastar_runtime.connectors.sql.jobs import OPERATIONS
+from vastar_runtime.runtime_state import RuntimeState
 
 TEXT = (ROOT / "fbs" / "README.md").read_text(encoding="utf-8")
 FLAT = " ".join(TEXT.split())
@@ -41,6 +46,20 @@ def test_the_numbers_are_those_of_the_code():
     assert f"nothing for {UNFINISHED_FRAME_TIMEOUT_S:g} s" in FLAT
     assert f"after {KEEP_ALIVE_INTERVAL_S:g} s without a frame" in FLAT
     assert f"frame limit of {MAX_ANSWER_FRAME_BYTES} bytes" in FLAT
+
+
+def test_the_operations_of_the_control_connector_are_all_written_up():
+    operations = ControlConnector(RuntimeState(0.0), Mock())._operations
+    section = TEXT.split("### The runtime about itself")[1].split("\n## ")[0]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == sorted(operations)
+    row = next(line for line in TEXT.splitlines() if line.startswith("| `vastar` |"))
+    assert all(f"`{operation}`" in row for operation in operations)
+
+
+def test_the_operations_of_databases_are_all_written_up():
+    section = TEXT.split("### A database call")[1].split("\n### ")[0]
+    assert all(f"`{operation}`" in section for operation in OPERATIONS)
+    assert all(f"`{name}`" in FLAT for name in DATABASE_NAMES)
 
 
 def test_the_opening_words_are_those_that_the_rules_ask_for():

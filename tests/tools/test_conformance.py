@@ -137,6 +137,10 @@ LIES = {
     ),
     "no keepalive": (lost(MessageType.KEEP_ALIVE), {"streams.keepalive"}),
     "no credit for uploads": (lost(MessageType.CREDIT_UPDATE), {"uploads.in-pieces"}),
+    "surplus calls are not told when": (
+        changed(RESPONSE, lambda _: {"retry_after_ms": 0}),
+        {"calls.surplus"},
+    ),
     "health is never told": (lost(MessageType.HEALTH_RESPONSE), {"health.answered"}),
     "health is bad": (
         changed(MessageType.HEALTH_RESPONSE, lambda _: {"healthy": False}),
@@ -212,6 +216,16 @@ def test_a_runtime_over_tcp_keeps_every_rule(tmp_path):
     assert [r for r in results if r["verdict"] != "PASS"] == []
     assert len(results) == len(RULES)
     assert done.returncode == 0
+
+
+def test_a_runtime_that_is_asked_to_leave_keeps_the_rules_of_leaving(tmp_path):
+    assert "control.drain" not in {rule.name for rule in RULES}
+    path = str(tmp_path / "runtime.sock")
+    with serving("--socket", path, "--drain-s", "60"):
+        done = run("--socket", path, "--rule", "control.*", "--drain")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PASS           control.drain" in done.stdout
+    assert done.stdout.endswith("3 rules: 3 PASS, 0 FAIL, 0 NOT SUPPORTED\n")
 
 
 def test_the_exit_code_says_that_a_rule_is_broken(tmp_path, capsys, monkeypatch):

@@ -1,7 +1,8 @@
 """Connector `vastar`: the runtime about itself, for its own user only.
 
-Operations `status`, `reload` and `drain`; the answer is JSON. `status` takes an object of options:
-`metrics` adds the text for Prometheus, `verbose` what the policies hold. Whoever is not the
+Operations `status`, `tenants`, `reload` and `drain`; the answer is JSON. `status` takes an object
+of options: `metrics` adds the text for Prometheus, `verbose` what the policies hold; of that,
+`tenants` is what each tenant has used, alone. Whoever is not the
 runtime's own user or root, as the kernel tells (so nobody over TCP), is refused.
 """
 
@@ -74,6 +75,7 @@ class ControlConnector:
         self._team = team
         self._operations: Mapping[str, Callable[[Call], Awaitable[Outcome]]] = {
             "status": self._status,
+            "tenants": self._tenants,
             "reload": self._reload,
             "drain": self._drain,
         }
@@ -126,6 +128,17 @@ class ControlConnector:
             except TeamError as error:
                 return Failure(FailureKind.OVERLOADED, str(error))
         return Reply(msgspec.json.encode(told))
+
+    async def _tenants(self, _call: Call) -> Outcome:
+        try:
+            told = (
+                self._controlled.policies()
+                if self._team is None
+                else await self._team.status(verbose=True)
+            )
+        except TeamError as error:
+            return Failure(FailureKind.OVERLOADED, str(error))
+        return Reply(msgspec.json.encode({"tenants": told.get("tenants", [])}))
 
     async def _reload(self, _call: Call) -> Outcome:
         try:

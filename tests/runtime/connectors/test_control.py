@@ -40,7 +40,7 @@ class Told:
         return [{"source": "orders"}]
 
     def policies(self) -> dict[str, Any]:
-        return {"pipeline": ["deadline"]}
+        return {"pipeline": ["deadline"], "tenants": [{"tenant": "acme", "calls": 3}]}
 
     async def metrics(self) -> bytes:
         await trio.lowlevel.checkpoint()
@@ -93,6 +93,19 @@ async def test_options_that_are_none_are_refused_by_name(payload, autojump_clock
     assert outcome.kind is FailureKind.INVALID_REQUEST
     assert outcome.message.startswith("Invalid options of status: ")
     assert outcome.message.endswith("known are metrics and verbose, true or false")
+
+
+class Tired(Team):
+    """A team that cannot be asked."""
+
+    async def status(self, *, verbose: bool) -> dict[str, Any]:
+        raise TeamError("the supervisor does not answer")
+
+
+async def test_tenants_are_told_alone(autojump_clock):
+    assert await answer_of(b"", "tenants") == {"tenants": [{"tenant": "acme", "calls": 3}]}
+    outcome = await ask(RuntimeState(0.0), "tenants", os.geteuid(), team=Tired())
+    assert outcome == Failure(FailureKind.OVERLOADED, "the supervisor does not answer")
 
 
 async def test_reload_tells_what_changed(autojump_clock):
@@ -177,7 +190,8 @@ async def test_other_operations_are_named_beside_the_known_ones(autojump_clock):
     outcome = await ask(RuntimeState(0.0), "x" * 1000, 0)
     assert outcome == Failure(
         FailureKind.INVALID_REQUEST,
-        f"Unknown operation of connector vastar: {'x' * 100}; known are drain, reload, status",
+        f"Unknown operation of connector vastar: {'x' * 100}; known are drain, reload, status, "
+        "tenants",
     )
 
 
