@@ -23,7 +23,7 @@ from vastar_client.wire.rows import SqlStatement
 from vastar_runtime.config import DatabaseAddress, DatabaseConfig
 from vastar_runtime.connectors.sql.errors import Blame, SqlError, short
 from vastar_runtime.connectors.sql.jobs import Job, Result
-from vastar_runtime.connectors.sql.postgres_leaving import controls
+from vastar_runtime.connectors.sql.postgres_leaving import controls, gives_no_rows
 from vastar_runtime.connectors.sql.postgres_link import Link, LinkError, connect
 from vastar_runtime.connectors.sql.postgres_link import look_up as look_up_here
 from vastar_runtime.connectors.sql.postgres_statements import Running, StaleError, Statements
@@ -236,6 +236,9 @@ class PostgresSession:
 
     async def _many(self, job: Job) -> Result:
         (statement,) = job.statements
+        if gives_no_rows(statement.sql):
+            count = await self._statements.change_many(statement.sql, job.params_list)
+            return Result(row_count=count)
         count = 0
         for params in job.params_list:
             running = await self._statements.start(statement.sql, params or [])

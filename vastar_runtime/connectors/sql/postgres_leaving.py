@@ -17,7 +17,7 @@ a cast or an operator calls. Where these change sessions, the data source says `
 import re
 from typing import Final
 
-__all__ = ["controls", "leaves_nothing", "may_leave"]
+__all__ = ["controls", "gives_no_rows", "leaves_nothing", "may_leave"]
 
 _PLAIN_TAGS: Final = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "SHOW"})
 
@@ -94,6 +94,8 @@ xmlagg
 
 _LEAVE_NOTHING: Final = frozenset(f"{_OF_THE_LANGUAGE} {_FUNCTIONS}".split())
 
+_CHANGE: Final = re.compile(r"\s*(?:insert|update|delete|merge)\b", re.IGNORECASE)
+
 _BEGIN: Final = re.compile(
     r"(?:\s|;|--[^\n]*(?:\n|$)|/\*(?:[^*]|\*(?!/))*\*/)*"
     r"(?:begin|start\s+transaction|commit|end|rollback|abort|prepare\s+transaction)\b",
@@ -127,3 +129,8 @@ def controls(text: str) -> bool:
     The server's command tag has the last word; what is seen here is not even sent.
     """
     return _BEGIN.match(text) is not None
+
+
+def gives_no_rows(text: str) -> bool:
+    """Whether it is certainly one that changes rows and gives none."""
+    return _CHANGE.match(text) is not None and "returning" not in text.lower()

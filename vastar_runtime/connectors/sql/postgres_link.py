@@ -12,7 +12,7 @@ statement's process: before `cancel` has returned nothing else may be sent.
 import select
 import socket
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import psycopg
 import trio
@@ -21,13 +21,21 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq import ExecStatus, PollingStatus, TransactionStatus
 from psycopg.pq.abc import PGcancelConn, PGconn, PGresult
 
-__all__ = ["HAS_CANCEL", "HAS_CHUNKS", "Link", "LinkError", "connect", "look_up"]
+__all__ = ["HAS_CANCEL", "HAS_CHUNKS", "Link", "LinkError", "Sent", "connect", "look_up"]
 
 HAS_CANCEL: Final = psycopg.capabilities.has_cancel_safe()
 HAS_CHUNKS: Final = psycopg.capabilities.has_stream_chunked()
 """What libpq has since version 17; without, an old way is taken."""
 
 _FAILED: Final = int(ExecStatus.FATAL_ERROR)
+_SYNC: Final = int(ExecStatus.PIPELINE_SYNC)
+_ABORTED: Final = int(ExecStatus.PIPELINE_ABORTED)
+
+Sent: TypeAlias = tuple[
+    bytes, Sequence[Any] | None, Sequence[int], Sequence[int] | None, bytes | None
+]
+"""Text, parameters, their types and formats, and the name of what is prepared, as of `send`."""
+
 
 _CANCEL_S: Final = 1.0
 _CHUNK_ROWS: Final = 32
@@ -108,6 +116,7 @@ class Link:
         self.is_running = False
         self.is_sent = True
         self.is_ending = False
+        self._is_batch = False
         self._fd = pgconn.socket
         self._readable = select.poll()
         self._readable.register(self._fd, select.POLLIN)
@@ -162,6 +171,29 @@ class Link:
             raise LinkError(str(error)) from None
         await self._flushed()
 
+    async def send_batch(self, batch: Sequence[Sent]) -> None:
+        """Send several statements at once; the results of all follow each other.
+
+        Where one fails those behind it are not done, and have no results.
+
+        Raises:
+            LinkError: the connection ended.
+        """
+        pgconn = self.pgconn
+        self._begin()
+        try:
+            pgconn.enter_pipeline_mode()
+            self._is_batch = True
+            for text, data, types, formats, name in batch:
+                if name is None:
+                    pgconn.send_query_params(text, data, types, formats)
+                else:
+                    pgconn.send_query_prepared(name, data, formats)
+            pgconn.pipeline_sync()
+        except psycopg.OperationalError as error:
+            raise LinkError(str(error)) from None
+        await self._flushed()
+
     async def prepare(self, name: bytes, text: bytes, types: Sequence[int]) -> PGresult:
         """Have the server prepare a statement; the result. Raises LinkError."""
         self._begin()
@@ -207,10 +239,20 @@ class Link:
         """The next result of what was sent; None is the end. Raises LinkError."""
         pgconn = self.pgconn
         try:
-            while pgconn.is_busy():
-                await trio.lowlevel.wait_readable(self._fd)
-                pgconn.consume_input()
-            result = pgconn.get_result()
+            while True:
+                while pgconn.is_busy():
+                    await trio.lowlevel.wait_readable(self._fd)
+                    pgconn.consume_input()
+                result = pgconn.get_result()
+                if not self._is_batch:
+                    break
+                if result is None or result.status == _ABORTED:
+                    continue  # the end of one of several; or nothing of one behind a failure
+                if result.status == _SYNC:
+                    self._is_batch = False
+                    pgconn.exit_pipeline_mode()
+                    result = None
+                break
         except psycopg.OperationalError as error:
             raise LinkError(str(error)) from None
         if result is None:

@@ -8,6 +8,7 @@ server answers it after it has told the statement's process, and a signal that c
 ours, which is then done again.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import trio
@@ -18,7 +19,7 @@ from vastar_runtime.config import DatabaseConfig
 from vastar_runtime.connectors.sql.errors import Blame, SqlError, blame_of_sqlstate
 from vastar_runtime.connectors.sql.jobs import Params
 from vastar_runtime.connectors.sql.postgres_leaving import leaves_nothing
-from vastar_runtime.connectors.sql.postgres_link import Link, LinkError
+from vastar_runtime.connectors.sql.postgres_link import Link, LinkError, Sent
 from vastar_runtime.connectors.sql.postgres_placeholders import plan_of
 from vastar_runtime.connectors.sql.postgres_prepared import Key, PreparedStatements
 from vastar_runtime.connectors.sql.postgres_values import Values
@@ -30,6 +31,9 @@ GRACE_S: Final = 2.0
 
 _AGAIN_S: Final = 0.02
 _PREPARED: Final = 128
+_BATCH: Final = 100
+"""Statements on their way at once: fewer than are prepared, so none makes room for another."""
+
 _PAUSE_VALUES: Final = 2048
 _OF_TRANSACTIONS: Final = frozenset(
     {"BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "PREPARE TRANSACTION"}
@@ -78,6 +82,12 @@ class Statements:
 
     async def start(self, sql: str, params: Params) -> "Running":
         """Send a statement. Raises SqlError, LinkError."""
+        values, (text, data, types, formats, name) = await self._ready(sql, params)
+        await self.link.send(text, data, types, formats, name=name)
+        return Running(self, values, is_prepared=name is not None)
+
+    async def _ready(self, sql: str, params: Params) -> tuple[Values, Sent]:
+        """A statement, prepared where that is due. Raises SqlError, LinkError."""
         plan = plan_of(sql, has_params=params is not None)
         values = Values(plan.values(params), plan.formats)
         key = (plan.text, values.types)
@@ -86,8 +96,31 @@ class Statements:
             name = await self._prepare(key)
         if plan.may_leave:
             self._left_something = True
-        await self.link.send(plan.text, values.data, values.types, values.formats, name=name)
-        return Running(self, values, is_prepared=name is not None)
+        return values, (plan.text, values.data, values.types, values.formats, name)
+
+    async def change_many(self, sql: str, params_list: Sequence[Params]) -> int:
+        """Have a statement that gives no rows done with each of these, many in one round trip.
+
+        Returns:
+            rows that were changed.
+
+        Raises:
+            SqlError, LinkError: one of them failed, and those behind it were not done.
+        """
+        count = 0
+        for begin in range(0, len(params_list), _BATCH):
+            some = params_list[begin : begin + _BATCH]
+            batch = [(await self._ready(sql, params or []))[1] for params in some]
+            await self.link.send_batch(batch)
+            for *_, name in batch:
+                result = await self.link.next()
+                if result is None or result.status not in _LAST:
+                    self.judge(result, is_prepared=name is not None)
+                else:
+                    self.note(_tag(result.command_status or b""))
+                    count += result.command_tuples or 0
+            await self.link.drain()
+        return count
 
     async def _prepare(self, key: Key) -> bytes:
         name = self._prepared.new_name()
@@ -106,8 +139,10 @@ class Statements:
             raise error_of(result)
         return result
 
-    def judge(self, result: PGresult, *, is_prepared: bool) -> None:
+    def judge(self, result: PGresult | None, *, is_prepared: bool) -> None:
         """Raise what a result says that has no rows, and is no good end. Raises SqlError."""
+        if result is None:
+            raise SqlError(Blame.SERVER, "the server gave no result")
         if result.status in _COPIES:
             raise SqlError(Blame.CALLER, "COPY is not supported here")
         if is_prepared and _is_stale(result):

@@ -2,7 +2,12 @@
 
 import pytest
 
-from vastar_runtime.connectors.sql.postgres_leaving import controls, leaves_nothing, may_leave
+from vastar_runtime.connectors.sql.postgres_leaving import (
+    controls,
+    gives_no_rows,
+    leaves_nothing,
+    may_leave,
+)
 
 PLAIN = [
     "select id, name from t where id = $1",
@@ -95,3 +100,11 @@ def test_what_begins_or_ends_a_transaction(text):
 )
 def test_what_does_not(text):
     assert not controls(text)
+
+
+def test_what_gives_no_rows():
+    assert gives_no_rows("  INSERT into t values (1)")
+    assert gives_no_rows("update t set a = 1")
+    assert not gives_no_rows("insert into t values (1) RETURNING a")
+    assert not gives_no_rows("with a as (select 1) select * from a")
+    assert not gives_no_rows("inserted")

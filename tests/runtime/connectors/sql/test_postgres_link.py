@@ -82,6 +82,25 @@ async def test_prepared_and_commands(server):
     link.close()
 
 
+async def test_several_at_once(server):
+    link = await linked(server)
+    one, bad = (b"select 1", None, [], None, None), (b"selekt", None, [], None, None)
+    ok, failed = (ExecStatus.TUPLES_OK, 1), (ExecStatus.FATAL_ERROR, 0)
+    for _ in range(2):
+        await link.send_batch([one] * 3)
+        assert await all_of(link) == [ok] * 3
+        assert link.is_idle
+        await link.send_batch([one, bad, one, one])
+        assert await all_of(link) == [ok, failed]
+        assert link.is_idle
+        assert (await link.command(b"select 1")).status == ExecStatus.TUPLES_OK
+    # More than both ends hold in their sockets, both ways.
+    long = (b"select $1::text", [b"x" * 300_000], [25], None, None)
+    await link.send_batch([long] * 60)
+    assert await all_of(link) == [ok] * 60
+    link.close()
+
+
 async def test_cancel_and_what_follows(server):
     link, other = await linked(server), await linked(server)
     for _ in range(3):

@@ -228,6 +228,47 @@ async def test_a_session_that_cannot_be_stopped_is_given_up(server, monkeypatch)
         assert await rows(other, "select pg_terminate_backend(%s, 5000)", [pid]) == [(True,)]
 
 
+async def test_many_at_once_are_all_or_nothing(server):
+    async with opened(server) as session:
+        await run(session, "execute", "drop table if exists many")
+        await run(session, "execute", "create table many (a int primary key, b text)")
+        insert = [SqlStatement("insert into many values (%s, %s)")]
+
+        async def many(params: list[Any]) -> int:
+            (result,) = await session.run(Job("execute_many", insert, params), lambda: None)
+            return result.row_count
+
+        async def count() -> int:
+            return (await rows(session, "select count(*) from many"))[0][0]
+
+        assert await many([]) == 0
+        mixed = [[number, None if number % 3 else "x"] for number in range(-5, 70_000, 97)]
+        assert await many(mixed) == len(mixed) == await count()
+        for bad in ([1, "x"], [-5, "x"], ["y", "x"]):
+            with pytest.raises(SqlError):
+                await many([*([number, None] for number in range(100_000, 100_250)), bad, [1]])
+            assert await count() == len(mixed)
+        for turn in range(0, 40, 4):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(many, [[number, "z"] for number in range(200_000, 200_300)])
+                for _ in range(turn):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+            assert session.is_usable
+            left = await count() - len(mixed)
+            assert left in {0, 300}
+            await run(session, "execute", "delete from many where a >= 200000")
+        update = [SqlStatement("select pg_sleep(%s)")]
+        slow = Job("execute_many", update, [[0], [0]])
+        assert (await session.run(slow, lambda: None))[0].row_count == 2
+        async with opened(server) as other:
+            await run(other, "execute", "drop table many")
+            await run(other, "execute", "create table many (b int, c int, a text)")
+        with pytest.raises(SqlError):
+            await many([["x", "y"]])
+        assert await many([[number, number] for number in range(5)]) == 5
+
+
 async def test_copy_is_refused_and_the_session_lost(server):
     async with opened(server) as session:
         with pytest.raises(SqlError, match="COPY") as caught:
