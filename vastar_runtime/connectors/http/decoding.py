@@ -1,7 +1,8 @@
 """Content decoding: gzip, deflate and br, in steps of bounded size.
 
 A compressed body may stand for a thousand times its bytes, so a decoder is never asked for "all":
-each step yields at most 64 KiB, and the caller stops when it has had enough. Input that yields
+each step yields at most 64 KiB (br, whose library stops at the end of a buffer of its own, half as
+much again), and the caller stops when it has had enough. Input that yields
 next to nothing (empty gzip members, padding inside a second coding) costs time all the same: it is
 bounded, and between the stages of a chain each step is told by an empty piece, so that the caller
 can let others run.
