@@ -125,6 +125,9 @@ def test_a_diary_says_how_calls_end():
     diary.told_health(call, HealthResponse(healthy=False, message="stuck"))
     assert "not healthy: stuck" in msgspec.json.decode(lines[-2], type=Wrong).what
     diary.began(call)
+    diary.failed(call, ConnectorException("full", refused_by="in_flight:connection"))
+    assert "one too many" in msgspec.json.decode(lines[-2], type=Wrong).what
+    diary.began(call)
     diary.told_row(call, "another")
     assert "a row of 'another'" in msgspec.json.decode(lines[-2], type=Wrong).what
 

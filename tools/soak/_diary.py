@@ -71,6 +71,8 @@ class Diary:
             how = "lost"
         elif error.refused_by == "drain:runtime":
             how = "draining"
+        elif error.refused_by == "in_flight:connection":
+            self.look(f"{call.id} was one too many on a connection that keeps to its number")
         self.ended(call, how, error.disposition, error.attempts)
 
     def answered(self, call: Planned, body: bytes, disposition: Disposition, attempts: int) -> None:

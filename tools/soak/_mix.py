@@ -19,6 +19,8 @@ _UPLOAD_BYTES: Final = (70_000, 600_000)
 _PATIENT_S: Final = 10.0
 _LEFT_S: Final = 60.0
 """The deadline of what is left: at a quiet point it must not be the deadline that ended it."""
+_LONGEST_LEFT_S: Final = 2.0
+"""So that a client that is killed always leaves some call hanging, which must end then."""
 _TENANTS: Final = ("acme", "globex", "initech")
 _WORKSPACES: Final = ("", "test")
 _HOSTILE: Final = (
@@ -173,7 +175,7 @@ class Mix:
             "events left": ("events", 2000, {"leaves_after": chance.randint(0, many)}),
             "bytes": ("ok", large, {}),
             "bytes left": ("ok", _LARGE_BYTES[1], {"leaves_after": chance.randint(0, 3)}),
-            "left": ("hang", 0, {"leaves_after": chance.uniform(0, 0.2)}),
+            "left": ("hang", 0, {"leaves_after": chance.uniform(0, _LONGEST_LEFT_S)}),
             "deadline": (
                 chance.choice(["hang", "slow"]),
                 chance.randint(0, 1000),

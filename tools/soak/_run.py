@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from tools.faults import FaultProxy, Plan, serve_hostile
-from tools.soak._clients import Clients
+from tools.soak._clients import Client, Clients
 from tools.soak._ledger import Downtime, Ledger
 from tools.soak._runtime import Runtime, RuntimeGoneError, bugs_logged, status_of, write_config
 from tools.soak._samples import Book, Noted, Sample, Told, busy, held, told
@@ -36,6 +36,8 @@ __all__ = ["Report", "Wanted", "soak"]
 _EVERY_S: Final = 1.0
 _SETTLES_S: Final = 20.0
 _LOOK_S: Final = 0.1
+_BUSY_S: Final = 5.0
+_GLANCE_S: Final = 0.005
 _SHARES: Final = {"async": 0.5, "blocking": 0.35, "raw": 0.15}
 _AT_ONCE: Final = {"async": 16, "blocking": 8, "raw": 1}
 _UPSTREAM_AWAY_S: Final = 0.5
@@ -186,9 +188,19 @@ class _Soak:
         kind = list(_SHARES)[which % len(_SHARES)]
         client = next((c for c in self.clients.living.values() if c.spec.kind == kind), None)
         if client is not None:
+            await self._until_busy(client)
             left = await self.clients.kill(client)
             self.note(f"kill client {client.spec.kind}", left)
             await self.add_client(client.spec.kind)
+
+    async def _until_busy(self, client: Client) -> None:
+        """Wait for a call under way, of the asynchronous client for one that would hang on."""
+        with trio.move_on_after(_BUSY_S):
+            while not any(  # noqa: ASYNC110 - the ledger wakes nobody; this is rare
+                client.spec.kind != "async" or call.kind == "left"
+                for call in self.ledger.open_of(client.spec.name)
+            ):
+                await trio.sleep(_GLANCE_S)
 
     async def _end_runtime(self, what: str, which: int) -> None:
         """A death of the runtime, or of a part of it, and its return."""
