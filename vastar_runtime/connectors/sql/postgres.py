@@ -4,9 +4,9 @@ A statement alone runs in autocommit, in one round trip. Statements always go by
 protocol, which takes one at a time, so none hides behind another. What a statement was the server's
 command tag tells; one that begins or ends a transaction is refused, mostly before it is sent. What
 a statement may have left in the session is undone before another call gets it (`postgres_leaving`).
-Sources that are read-only run everything in transactions that are READ ONLY, as a statement alone
-may be one (DO) that ends its transaction and begins another; the one way to take that back, SET
-before the first query, shows in its tag and is undone.
+Sources that are read-only run everything in transactions that are READ ONLY, in one round trip too,
+as a statement alone may be one (DO) that ends its transaction and begins another; the one way to
+take that back, SET before the first query, shows in its tag and is undone.
 
 Cancelling asks the server to stop the statement, over a connection of its own as the protocol has
 it, reads what is left, and has a statement of ours take what the request may still hit. Where that
@@ -186,13 +186,13 @@ class PostgresSession:
         return results
 
     def _is_alone(self, job: Job) -> bool:
-        """Whether it needs no transaction around it.
+        """Whether it is one statement that needs no transaction of several round trips.
 
         What gives the rows that it changed does: where these are too many it is to be undone.
         """
-        if self._config.read_only or job.operation not in {"query", "execute"}:
+        if job.operation not in {"query", "execute"}:
             return False
-        return "returning" not in job.statements[0].sql.lower()
+        return self._config.read_only or "returning" not in job.statements[0].sql.lower()
 
     async def _begin(self, isolation: str | None) -> None:
         text = "BEGIN"
@@ -214,17 +214,20 @@ class PostgresSession:
         gauge = Gauge(min(job.max_rows or most, most), self._config.max_result_bytes)
         if len(job.statements) == 1:
             is_query = job.operation == "query"
-            return [await self._one(job.statements[0], gauge, is_query=is_query)]
+            reads = self._config.read_only and self._is_alone(job)
+            return [await self._one(job.statements[0], gauge, is_query=is_query, reads=reads)]
         results = []
         for statement in job.statements:
-            results.append(await self._one(statement, gauge, is_query=False))
+            results.append(await self._one(statement, gauge, is_query=False, reads=False))
             name = changed_setting(self._link.pgconn)
             if name is not None:  # the rows of the next statements would be misread
                 raise SqlError(Blame.CALLER, f"{name} cannot be changed here")
         return results
 
-    async def _one(self, statement: SqlStatement, gauge: Gauge, *, is_query: bool) -> Result:
-        running = await self._statements.start(statement.sql, statement.params)
+    async def _one(
+        self, statement: SqlStatement, gauge: Gauge, *, is_query: bool, reads: bool
+    ) -> Result:
+        running = await self._statements.start(statement.sql, statement.params, reads=reads)
         gauge.next()
         rows: list[tuple[Any, ...]] = []
         while (piece := await running.next()) is not None:
@@ -253,17 +256,11 @@ class PostgresSession:
         """A query and its first rows. Raises SqlError, LinkError."""
 
         async def work() -> tuple[Running, list[tuple[Any, ...]] | None]:
-            if self._config.read_only:
-                await self._begin(None)
-            running = await self._statements.start(statement.sql, statement.params)
+            reads = self._config.read_only
+            running = await self._statements.start(statement.sql, statement.params, reads=reads)
             return running, await running.next()
 
         return await self._healing(work)
-
-    async def end_stream(self) -> None:
-        """All rows were read. Raises SqlError, LinkError."""
-        if self._config.read_only:
-            await self._commit()
 
 
 class _PostgresRows:
@@ -301,7 +298,6 @@ class _PostgresRows:
         while self._is_open:
             if piece is None:
                 self._is_open = False
-                await session.end_stream()
                 break
             rows += piece
             if len(rows) >= count:

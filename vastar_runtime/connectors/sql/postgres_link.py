@@ -12,6 +12,7 @@ statement's process: before `cancel` has returned nothing else may be sent.
 import select
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 import psycopg
@@ -117,6 +118,7 @@ class Link:
         self.is_sent = True
         self.is_ending = False
         self._is_batch = False
+        self._is_batch_in_chunks = False
         self._fd = pgconn.socket
         self._readable = select.poll()
         self._readable.register(self._fd, select.POLLIN)
@@ -163,18 +165,19 @@ class Link:
                 pgconn.send_query_params(text, data, types, formats)
             else:
                 pgconn.send_query_prepared(name, data, formats)
-            if HAS_CHUNKS:
-                pgconn.set_chunked_rows_mode(_CHUNK_ROWS)
-            else:
-                pgconn.set_single_row_mode()
+            self._take_in_chunks()
         except psycopg.OperationalError as error:
             raise LinkError(str(error)) from None
         await self._flushed()
 
-    async def send_batch(self, batch: Sequence[Sent]) -> None:
+    async def send_batch(self, batch: Sequence[Sent], *, in_chunks: bool = False) -> None:
         """Send several statements at once; the results of all follow each other.
 
         Where one fails those behind it are not done, and have no results.
+
+        Args:
+            batch: none of which has rows to speak of; else:
+            in_chunks: take rows in chunks, of all but the first.
 
         Raises:
             LinkError: the connection ended.
@@ -183,7 +186,7 @@ class Link:
         self._begin()
         try:
             pgconn.enter_pipeline_mode()
-            self._is_batch = True
+            self._is_batch, self._is_batch_in_chunks = True, in_chunks
             for text, data, types, formats, name in batch:
                 if name is None:
                     pgconn.send_query_params(text, data, types, formats)
@@ -221,6 +224,12 @@ class Link:
             raise LinkError("the server gave no result")
         return last
 
+    def _take_in_chunks(self) -> None:
+        if HAS_CHUNKS:
+            self.pgconn.set_chunked_rows_mode(_CHUNK_ROWS)
+        else:
+            self.pgconn.set_single_row_mode()
+
     def _begin(self) -> None:
         self.is_running, self.is_sent, self.is_ending = True, False, False
 
@@ -246,8 +255,13 @@ class Link:
                 result = pgconn.get_result()
                 if not self._is_batch:
                     break
-                if result is None or result.status == _ABORTED:
-                    continue  # the end of one of several; or nothing of one behind a failure
+                if result is None:  # the end of one of several
+                    if self._is_batch_in_chunks:
+                        with suppress(psycopg.OperationalError):  # that was the last
+                            self._take_in_chunks()
+                    continue
+                if result.status == _ABORTED:
+                    continue  # behind a failure
                 if result.status == _SYNC:
                     self._is_batch = False
                     pgconn.exit_pipeline_mode()

@@ -47,6 +47,8 @@ _LAST: Final = _DONE | {int(ExecStatus.TUPLES_OK)}
 _COPIES: Final = frozenset(
     map(int, (ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH))
 )
+_BEGIN_READING: Final[Sent] = (b"BEGIN READ ONLY", None, (), None, None)
+_COMMIT: Final[Sent] = (b"COMMIT", None, (), None, None)
 _CANCELLED: Final = b"57014"
 _NO_SUCH_STATEMENT: Final = b"26000"
 _REVALIDATE: Final = b"RevalidateCachedQuery"
@@ -80,11 +82,23 @@ class Statements:
         self._prepared = PreparedStatements(_PREPARED if config.prepared_statements else 0)
         self._left_something = False
 
-    async def start(self, sql: str, params: Params) -> "Running":
-        """Send a statement. Raises SqlError, LinkError."""
-        values, (text, data, types, formats, name) = await self._ready(sql, params)
-        await self.link.send(text, data, types, formats, name=name)
-        return Running(self, values, is_prepared=name is not None)
+    async def start(self, sql: str, params: Params, *, reads: bool = False) -> "Running":
+        """Send a statement; where it `reads`, in a READ ONLY transaction of its own.
+
+        Raises:
+            SqlError, LinkError: it failed.
+        """
+        values, sent = await self._ready(sql, params)
+        text, data, types, formats, name = sent
+        if reads:
+            # One round trip for all three; a statement that fails leaves the end undone.
+            await self.link.send_batch([_BEGIN_READING, sent, _COMMIT], in_chunks=True)
+            begun = await self.link.next()
+            if begun is None or begun.status not in _LAST:
+                self.judge(begun, is_prepared=False)
+        else:
+            await self.link.send(text, data, types, formats, name=name)
+        return Running(self, values, is_prepared=name is not None, is_between=reads)
 
     async def _ready(self, sql: str, params: Params) -> tuple[Values, Sent]:
         """A statement, prepared where that is due. Raises SqlError, LinkError."""
@@ -240,17 +254,31 @@ class Running:
         statements: of its connection.
         values: for its rows.
         is_prepared: it was prepared before.
+        is_between: a COMMIT follows it.
 
     Attributes:
         count: rows that it read or changed, once it has ended; -1 where nobody knows.
     """
 
-    __slots__ = ("_is_prepared", "_since_pause", "_statements", "_tag", "_values", "count")
+    __slots__ = (
+        "_has_ended",
+        "_is_between",
+        "_is_prepared",
+        "_since_pause",
+        "_statements",
+        "_tag",
+        "_values",
+        "count",
+    )
 
-    def __init__(self, statements: Statements, values: Values, *, is_prepared: bool) -> None:
+    def __init__(
+        self, statements: Statements, values: Values, *, is_prepared: bool, is_between: bool
+    ) -> None:
         self._statements = statements
         self._values = values
         self._is_prepared = is_prepared
+        self._is_between = is_between
+        self._has_ended = False
         self._since_pause = 0
         self._tag = ""
         self.count = -1
@@ -272,6 +300,11 @@ class Running:
             self._statements.note(self._tag)
             return None
         status = result.status
+        if self._has_ended:  # this is of the COMMIT
+            if status not in _DONE:
+                self._statements.judge(result, is_prepared=False)
+            return []
+        self._has_ended = self._is_between and status in _LAST
         said = result.command_status
         if said:  # in the last piece, or in the result without rows behind it
             self._tag = _tag(said)

@@ -94,6 +94,11 @@ async def test_several_at_once(server):
         assert await all_of(link) == [ok, failed]
         assert link.is_idle
         assert (await link.command(b"select 1")).status == ExecStatus.TUPLES_OK
+    begin, series = (b"begin", *one[1:]), (b"select generate_series(1, 70)", *one[1:])
+    chunk, done = ExecStatus.TUPLES_CHUNK, (ExecStatus.COMMAND_OK, 0)
+    await link.send_batch([begin, series, (b"commit", *one[1:])], in_chunks=True)
+    end = [(chunk, 32), (chunk, 32), (chunk, 6), (ExecStatus.TUPLES_OK, 0)]
+    assert await all_of(link) == [done, *end, done]
     # More than both ends hold in their sockets, both ways.
     long = (b"select $1::text", [b"x" * 300_000], [25], None, None)
     await link.send_batch([long] * 60)

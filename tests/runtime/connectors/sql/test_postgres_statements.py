@@ -228,6 +228,36 @@ async def test_a_session_that_cannot_be_stopped_is_given_up(server, monkeypatch)
         assert await rows(other, "select pg_terminate_backend(%s, 5000)", [pid]) == [(True,)]
 
 
+async def test_reading_is_one_round_trip_with_all_that_holds_elsewhere(server):
+    async with opened(server, read_only=True, max_rows=1000) as session:
+        (pid,) = await rows(session, "select pg_backend_pid()")
+        assert len(await rows(session, "select generate_series(1, 1000)")) == 1000
+        with pytest.raises(SqlError, match="more than 1000 rows"):
+            await rows(session, "select generate_series(1, 1000000000)")
+        for text, code in (
+            ("select 1 / 0", "22012"),
+            ("selekt", "42601"),
+            ("drop table x", "25006"),
+        ):
+            for _ in range(4):
+                with pytest.raises(SqlError, match=code):
+                    await rows(session, text)
+        for text in ("commit", "rollback", "begin", "set transaction read write", "set role none"):
+            with pytest.raises(SqlError):
+                await rows(session, text)
+        (shown,) = await run(session, "execute", "show transaction_read_only")
+        assert (shown.rows, shown.names) == ([("on",)], ["transaction_read_only"])
+        with trio.move_on_after(0.1):
+            await rows(session, "select pg_sleep(600)")
+        stream = session.stream(job("query", "select generate_series(1, 2500)"), lambda: None)
+        got = 0
+        while some := (await stream.next(1000)).rows:
+            got += len(some)
+        await stream.aclose()
+        assert got == 2500
+        assert await rows(session, "select pg_backend_pid()") == [pid]
+
+
 async def test_many_at_once_are_all_or_nothing(server):
     async with opened(server) as session:
         await run(session, "execute", "drop table if exists many")
