@@ -4,40 +4,11 @@ import pytest
 import trio
 import trio.lowlevel
 
+from tests.support.data_sources import FakeDriver, source
 from vastar_runtime.config import DatabaseConfig, RuntimeConfig, TenantConfig
 from vastar_runtime.connectors.sql.errors import Blame, SqlError
-from vastar_runtime.connectors.sql.sources import Source, sources_of
-
-
-class FakeSession:
-    def __init__(self) -> None:
-        self.is_usable = True
-        self.is_alive = True
-        self.closed = 0
-
-    def looks_alive(self) -> bool:
-        return self.is_alive
-
-    async def aclose(self) -> None:
-        self.closed += 1
-
-
-class FakeDriver:
-    origin = "fake://"
-
-    def __init__(self, *, has_one_writer: bool = False) -> None:
-        self.has_one_writer = has_one_writer
-        self.opened: list[FakeSession] = []
-
-    async def open(self):
-        await trio.lowlevel.checkpoint()
-        self.opened.append(FakeSession())
-        return self.opened[-1]
-
-
-def source(driver: FakeDriver, **fields: object) -> Source:
-    config = DatabaseConfig(url="sqlite:///x", **fields)  # type: ignore[arg-type]
-    return Source(config, driver, "fake")  # type: ignore[arg-type]
+from vastar_runtime.connectors.sql.sources import sources_of
+from vastar_runtime.transport.progress import Progress
 
 
 async def test_an_idle_session_is_used_again():
@@ -140,3 +111,17 @@ async def test_sources_that_are_as_before_are_the_same(tmp_path):
     assert after["acme", "a"] is before["acme", "a"]
     assert after["acme", "b"] is not before["acme", "b"]
     assert after["acme", "b"].driver_name == "sqlite"
+
+
+async def test_who_leaves_the_line_leaves_the_writers_turn_too(autojump_clock):
+    driver, progress = FakeDriver(has_one_writer=True), Progress()
+    one = source(driver, max_connections=1)
+    async with one.lend(writes=False):
+        with trio.move_on_after(3):
+            async with one.lend(writes=True, progress=progress):
+                raise AssertionError("there is no place")
+    assert progress.queued_us == 3_000_000
+    progress = Progress()
+    async with one.lend(writes=True, progress=progress):
+        assert one.waiting == 0
+    assert progress.queued_us is None
