@@ -223,6 +223,12 @@ def test_a_steady_origin_opens_no_circuit():
     assert broken_by(asked(http("ok/t1"), hits=Unseen), refusal()) == "circuits open for a reason"
 
 
+def test_whose_circuit_it_is_nobody_knows_where_calls_share_an_id():
+    troubled = strategies.http_request(1, f"http://127.0.0.1:{PORTS[1]}/reset/t2")
+    made = asked(http("hang/t1"), troubled, hits=Unseen)
+    made.received(frame(refusal()))
+
+
 def test_an_open_circuit_holds_for_as_long_as_it_says():
     answer = ExecuteResponse(
         2, ErrorClass.TRANSIENT, "reset", disposition=Disposition.SENT_NO_RESPONSE, attempts=1

@@ -274,9 +274,11 @@ class Call:
 
     def _judge_breaker(self, final: ExecuteResponse | StreamEnd) -> None:
         is_refused = (final.refused_by or "").startswith("circuit_breaker")
-        if is_refused and self.target is not None and self.target.is_steady:
+        if self.target is None or self.shares_id:
+            return
+        if is_refused and self.target.is_steady:
             raise Violation("circuits open for a reason", f"{final}: this origin never failed")
-        if self.target is not None and self.circuits is not None and not self.shares_id:
+        if self.circuits is not None:
             tenant = self.request.tenant_id, self.target.origin
             if final.disposition is Disposition.NOT_SENT and is_refused:
                 self.circuits.refused(tenant, self.sent_at_s, final)
