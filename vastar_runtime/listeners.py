@@ -26,7 +26,7 @@ from vastar_runtime.config import (
     parse_tcp_address,
 )
 from vastar_runtime.runtime_files import (
-    AlreadyRunningError,
+    ForeignListenerError,
     RuntimeFileError,
     RuntimeLock,
     lock_path_of_port,
@@ -132,6 +132,7 @@ def open_listeners(server: ServerConfig) -> tuple[Listener, ...]:
 
     Raises:
         AlreadyRunningError: a runtime serves one of them.
+        ForeignListenerError: a program that is none of ours does.
         RuntimeFileError: an address cannot be used; the message says why.
     """
     opened: list[Listener] = []
@@ -166,7 +167,8 @@ def open_unix(path: str, mode: int = _OWN_MODE, group: str | None = None) -> Lis
         group: name or number of the group to give it to.
 
     Raises:
-        AlreadyRunningError: somebody listens there.
+        AlreadyRunningError: a runtime has the path's lock.
+        ForeignListenerError: a program without that lock listens there.
         RuntimeFileError: the path cannot be used.
     """
     _check_path(path)
@@ -254,8 +256,10 @@ def is_readable(listening: socket.socket) -> bool:
 def is_stale(path: str) -> bool:
     """Whether `path` is a socket file that nobody listens on; False when there is nothing.
 
+    To be asked by who holds the lock: a runtime of this kind would hold it itself.
+
     Raises:
-        AlreadyRunningError: somebody listens.
+        ForeignListenerError: somebody listens.
         RuntimeFileError: it is something else than a socket, or may not be asked.
     """
     try:
@@ -277,10 +281,10 @@ def is_stale(path: str) -> bool:
             return True
         except OSError as error:
             if error.errno in {errno.EAGAIN, errno.ETIMEDOUT} or isinstance(error, TimeoutError):
-                raise AlreadyRunningError(path, None) from None  # its backlog is full: it is alive
+                raise ForeignListenerError(path, None) from None  # its backlog is full: it lives
             raise RuntimeFileError(f"{path}: {_lower(error)}; is it another user's?") from None
         peer = peer_credentials(probe)
-        raise AlreadyRunningError(path, peer.pid if peer else None)
+        raise ForeignListenerError(path, peer.pid if peer else None)
 
 
 def peer_credentials(sock: _HasOptions) -> PeerCredentials | None:

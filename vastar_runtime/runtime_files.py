@@ -20,6 +20,7 @@ import attrs
 
 __all__ = [
     "AlreadyRunningError",
+    "ForeignListenerError",
     "RuntimeFileError",
     "RuntimeLock",
     "holder_of",
@@ -49,6 +50,15 @@ class AlreadyRunningError(RuntimeFileError):
     def __init__(self, address: str, pid: int | None) -> None:
         who = f"pid {pid}" if pid is not None else "pid unknown"
         super().__init__(f"{address}: already running, {who}")
+        self.pid = pid
+
+
+class ForeignListenerError(RuntimeFileError):
+    """A program without a lock has the address. `pid` is None when it cannot be told."""
+
+    def __init__(self, address: str, pid: int | None) -> None:
+        who = f"pid {pid}" if pid else "pid unknown"
+        super().__init__(f"{address}: another program listens there ({who}); it is left alone")
         self.pid = pid
 
 

@@ -17,6 +17,7 @@ def clean(options: argparse.Namespace) -> ExitCode:
 
     Raises:
         AlreadyRunningError: a runtime is alive there.
+        ForeignListenerError: another program is.
         RuntimeFileError: what is there is not a runtime's, or not ours.
     """
     address = target_of(options)

@@ -1,9 +1,10 @@
 """`stop`: ask a runtime to finish its calls and leave, and wait until it has.
 
 It is asked over its own protocol; the signal is for a runtime that does not answer, and goes only
-to a process that the kernel (not a file, not the peer's word) names: the holder of a lock that is
-our own, or who listens on the socket. One that is leaving already is only waited for: another
-signal would cut its calls.
+to a process that the kernel (not a file, not the peer's word) names, and that is a runtime: the
+holder of a lock that is our own, or who listens on the socket and answers a health check. Any other
+program that listens there is left alone. A runtime that is leaving already is only waited for:
+another signal would cut its calls.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from vastar_runtime.cli.control import ControlClient, ControlError, NotRunningEr
 from vastar_runtime.cli.exit_codes import ExitCode
 from vastar_runtime.config import Address, RuntimeConfig
 from vastar_runtime.listeners import PeerCredentials
-from vastar_runtime.runtime_files import RuntimeFileError
+from vastar_runtime.runtime_files import ForeignListenerError, RuntimeFileError
 
 __all__ = ["Waiting", "stop"]
 
@@ -32,6 +33,8 @@ _POLL_S: Final = 0.1
 _TOLD_EVERY_S: Final = 1.0
 _TOLD_ELSEWHERE_EVERY_S: Final = 60.0
 _HEALTH_S: Final = 1.0
+_ANSWER_S: Final = 5.0
+"""How long a runtime may take to show that it is one."""
 
 
 def stop(options: argparse.Namespace) -> ExitCode:
@@ -39,6 +42,7 @@ def stop(options: argparse.Namespace) -> ExitCode:
 
     Raises:
         ControlError: it can neither be asked nor signalled.
+        ForeignListenerError: what listens there is no runtime.
         RuntimeFileError: its lock cannot be trusted.
     """
     address = target_of(options)
@@ -148,19 +152,41 @@ def _configured_s(options: argparse.Namespace) -> float:
 def _reach(
     address: Address, stack: ExitStack
 ) -> tuple[ControlClient | None, Process | None, ControlError | None]:
-    """A connection to it and its process, each where it is to be had; and what stood in the way."""
+    """A connection to it and its process, each where it is to be had; and what stood in the way.
+
+    Raises:
+        ForeignListenerError: what listens there holds no lock, and answers no health check.
+        RuntimeFileError: its lock cannot be trusted, and nobody listens.
+    """
     client: ControlClient | None = None
     refusal: ControlError | None = None
-    peer: PeerCredentials | None = None
+    process: Process | None = None
     try:
         client = stack.enter_context(ControlClient(address))
-        peer = client.peer
     except ControlError as error:
         refusal = error
-    process = (_hold(peer.pid) if peer is not None and peer.pid else None) or _holder(address)
+    try:
+        process = _holder(address)
+    except RuntimeFileError:
+        if client is None:
+            raise
+    if process is None and client is not None and client.peer is not None:
+        process = _answering(client, client.peer, address)
     if process is not None:
         stack.callback(process.close)
     return client, process, refusal
+
+
+def _answering(client: ControlClient, peer: PeerCredentials, address: Address) -> Process | None:
+    """The process at the other end, which is a runtime by what it answers."""
+    process = _hold(peer.pid) if peer.pid else None
+    try:
+        client.health(_ANSWER_S)
+    except ControlError:
+        if process is not None:
+            process.close()
+        raise ForeignListenerError(str(address), peer.pid) from None
+    return process
 
 
 def _ask_to_drain(client: ControlClient) -> tuple[float | None, ControlError | None]:

@@ -14,6 +14,8 @@ from tests.support.commands import Caller, fake_runtime, serving, silent_upstrea
 from vastar_client.wire import (
     ErrorClass,
     ExecuteResponse,
+    HealthCheck,
+    HealthResponse,
     Message,
     StreamChunk,
     StreamEnd,
@@ -184,10 +186,56 @@ def test_a_stale_lock_names_nobody_to_signal(path: str) -> None:
     assert signals == []
 
 
+@pytest.mark.parametrize("now", [[], ["--now"]])
+@pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-other\r\n"])
+@pytest.mark.cap_s(60)
+def test_a_program_that_is_no_runtime_is_left_alone(
+    path: str,
+    greeting: bytes,
+    now: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its path may have been given by mistake: nothing that runs there may die of it."""
+    monkeypatch.setattr("vastar_runtime.cli._stop._ANSWER_S", 0.2)
+    command = [sys.executable, "-c", _FOREIGN, path, greeting.decode()]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as foreign:
+        assert foreign.stdin is not None
+        assert foreign.stdout is not None
+        assert foreign.stdout.readline() == "listening\n"
+        assert main(["stop", "--socket", path, *now]) == 1
+        left = f"another program listens there (pid {foreign.pid}); it is left alone"
+        assert left in capsys.readouterr().err
+        foreign.stdin.close()
+        assert foreign.wait(20) == 0
+
+
+_FOREIGN = """
+import socket, sys, threading
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind(sys.argv[1])
+    listener.listen()
+    accepted = []
+    def accept():
+        while True:
+            caller, _ = listener.accept()
+            caller.sendall(sys.argv[2].encode())
+            accepted.append(caller)
+    threading.Thread(target=accept, daemon=True).start()
+    print("listening", flush=True)
+    sys.stdin.read()
+"""
+
+
 def test_a_refusal_over_the_socket_falls_back_to_the_signal(path: str) -> None:
-    """Whom to signal the kernel says: here this very process listens."""
+    """Whom to signal the kernel says, and a health check that it is a runtime: here this very
+    process listens."""
 
     def refuse(message: Message) -> Message:
+        if isinstance(message, HealthCheck):
+            return HealthResponse(healthy=True, active_requests=0)
         return ExecuteResponse(1, ErrorClass.INVALID_REQUEST, "Unknown connector: vastar")
 
     came = threading.Event()
