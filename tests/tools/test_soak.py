@@ -20,7 +20,7 @@ _ANSWER = 1
 
 @pytest.mark.slow
 def test_a_soak_with_deaths_passes(tmp_path, capsys):
-    code = main(["--minutes", "0.5", "--workers", "2", "--recover-s", "60", "--out", str(tmp_path)])
+    code = main(["--minutes", "0.4", "--workers", "2", "--recover-s", "60", "--out", str(tmp_path)])
     said = capsys.readouterr()
     assert code == 0, said.out + said.err
     lines = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_bytes().splitlines()]
