@@ -159,8 +159,12 @@ class LoopThread:
 
     @property
     def alive(self) -> bool:
-        """Whether jobs can be given to it, in this process."""
-        return self._token is not None and self.pid == os.getpid()
+        """Whether jobs can be given to it, in this process.
+
+        None can at the interpreter's end: a daemon thread runs no more then, and a generator that
+        is closed by the collector, with a stream in its hands, would wait for ever.
+        """
+        return self._token is not None and self.pid == os.getpid() and not sys.is_finalizing()
 
     @property
     def is_current_thread(self) -> bool:
@@ -242,7 +246,7 @@ class LoopThread:
             Whether there is a loop to call it.
         """
         token = self._token
-        if token is None or self.pid != os.getpid():
+        if token is None or not self.alive:
             return False
         try:
             token.run_sync_soon(function, idempotent=True)
@@ -288,7 +292,13 @@ class _Current:
 
 
 def current_loop() -> LoopThread:
-    """The loop of this process, started if need be. One thread at a time: `blocking` locks."""
+    """The loop of this process, started if need be. One thread at a time: `blocking` locks.
+
+    Raises:
+        ConnectionClosed: the interpreter ends, and no thread can be started any more.
+    """
+    if sys.is_finalizing():
+        raise lost()
     loop = _Current.loop
     if loop is not None and loop.pid != os.getpid():
         _forget(loop)  # a fork that did not call the hooks

@@ -10,6 +10,7 @@ Two things are ours. The standard gives up at any status but 200; here those tha
 """
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -21,12 +22,16 @@ from vastar_client.wire import Disposition, ErrorClass
 
 __all__ = ["EventPlan", "Reconnect", "event_plan", "event_request"]
 
+_LONGEST_RETRY_MS: Final = 3_600_000
+"""A stream that asks for a longer wait gets this: a slip of its server's, or worse."""
+
 _LONGEST_RETRY_AFTER_MS: Final = 120_000
 """Being told to come back later than this means: not in this program's time (the OpenAI SDK's)."""
 
 _FLOOR_JITTER_RATIO: Final = 0.25
 """So that those whom a restart cut off do not all come back together."""
 
+_UNSENDABLE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _MAX_DOUBLINGS: Final = 32
 _OK: Final = 200
 _NO_CONTENT: Final = 204
@@ -89,7 +94,7 @@ class EventPlan:
 
     Attributes:
         last_event_id: that of the last event that was received.
-        retry_ms: what the stream asked for last, None where it never did.
+        retry_ms: what the stream asked for last, at most an hour; None where it never did.
     """
 
     def __init__(
@@ -108,8 +113,8 @@ class EventPlan:
         self._fruitless = 0
 
     def request(self) -> HTTPRequest:
-        """What to ask for now."""
-        if not self.last_event_id:
+        """What to ask for now; without an id that no header can hold (RFC 9110, 5.5)."""
+        if not self.last_event_id or _UNSENDABLE.search(self.last_event_id):
             return self._request
         return self._request.with_header("last-event-id", self.last_event_id)
 
@@ -141,7 +146,7 @@ class EventPlan:
         """All of `response` was read, as far as it came."""
         self.last_event_id = response.last_event_id
         if response.retry_ms is not None:
-            self.retry_ms = response.retry_ms
+            self.retry_ms = min(response.retry_ms, _LONGEST_RETRY_MS)
 
     def wait_s(self, error: ConnectorException | None) -> float | None:
         """Seconds until the next connection, after one that ended; None: there is none.

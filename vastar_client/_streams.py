@@ -203,6 +203,6 @@ class LiveStream:
         if entry is None or entry.is_over:
             return
         session = self._session
-        if self._call_soon(lambda: session.withdraw(entry)) and self.label:
+        if self._call_soon(lambda: session.withdraw(entry)) and self.label and not self.closed:
             warning = f"{self.label} was not closed: use `with`"
             warnings.warn(warning, ResourceWarning, stacklevel=1, source=self)

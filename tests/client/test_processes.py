@@ -7,6 +7,7 @@ import textwrap
 import pytest
 
 import vastar_client
+from vastar_client.testing import HOLD, FakeRuntime, respond, respond_events
 
 PRELUDE = """
 import os, signal, sys, threading, time
@@ -300,6 +301,61 @@ def test_a_program_that_forgets_to_close_ends_quietly():
         print(client.get(URL).text)
         """
     ) == ["done"]
+
+
+LEFT_IN_THE_MIDDLE = {
+    "a loop over a stream": """
+        left = iter(client.stream("GET", STREAM))
+        print(next(left).data)
+        """,
+    "a generator over an event source": """
+        def f():
+            with client.events(STREAM) as events:
+                yield from events
+        left = f()
+        print(next(left).data)
+        """,
+    "a generator with a client": """
+        def f():
+            with RuntimeClient(config) as other:
+                yield other.get(URL).text
+        left = f()
+        print(next(left))
+        """,
+    "a generator that calls when it is closed": """
+        def f(other):
+            try:
+                yield "one"
+            finally:
+                try:
+                    other.get(URL)
+                except BaseException:  # names may be gone already
+                    pass
+        client.connect()
+        left = f(client), f(RuntimeClient(config))
+        print(*map(next, left))
+        """,
+}
+
+
+@pytest.mark.parametrize("script", LEFT_IN_THE_MIDDLE.values(), ids=LEFT_IN_THE_MIDDLE)
+def test_a_program_that_leaves_something_in_the_middle_ends(script):
+    """What closes it then is the interpreter's last collection, with no thread to wait for."""
+
+    def answer(request):
+        return respond_events(["one", HOLD]) if "stream" in request.url else respond(body="one")
+
+    # The fake is here, and not in the program: it would end what is open before that is collected.
+    with FakeRuntime(answer) as fake:
+        config = f"RuntimeConfig(socket_path={fake.config.socket_path!r})"
+        begin = f"""
+        from vastar_client import RuntimeConfig
+        STREAM = "http://api.test/stream"
+        config = {config}
+        client = RuntimeClient(config)
+        """
+        lines = run(textwrap.dedent(begin) + textwrap.dedent(script))
+    assert lines in (["one"], ["one one"])
 
 
 def test_an_interactive_shell():

@@ -68,6 +68,12 @@ def test_the_last_event_is_told():
     assert plan(last_event_id="6").request().get_header("Last-Event-ID") == "6"
 
 
+@pytest.mark.parametrize("event_id", ["\x01x", "a\x1f", "\x7f"])
+def test_an_id_that_no_header_can_hold_is_not_told(event_id):
+    assert plan(last_event_id=event_id).request().get_header("last-event-id") is None
+    assert plan(last_event_id="a\tö").request().get_header("last-event-id") == "a\tö"
+
+
 def test_what_reconnect_stands_for():
     assert event_plan(GET(URL), True, "")._reconnect == Reconnect()
     assert event_plan(GET(URL), False, "")._reconnect is None
@@ -142,6 +148,13 @@ def test_a_long_retry_is_longer_than_the_cap():
     answer.retry_ms = 60_000
     one.ended(answer)
     assert one.wait_s(None) == 60
+
+
+def test_a_retry_of_ages_is_an_hour():
+    one, answer = plan(), Answer()
+    answer.retry_ms = 99_999_999_999_999
+    one.ended(answer)
+    assert one.wait_s(None) == 3600
 
 
 def test_a_refusal_says_how_long_to_wait():
