@@ -26,6 +26,7 @@ NOT_CODE = (
     "vastar_client/CONNECTOR_DEVELOPER_GUIDE.md",
     "vastar_client/py.typed",
     "vastar_runtime/OPERATING.md",
+    "vastar_runtime/WRITING_PLUGINS.md",
     "vastar_runtime/packaging/Containerfile",
     "vastar_runtime/packaging/runtime.toml",
     "vastar_runtime/packaging/vastar.service",

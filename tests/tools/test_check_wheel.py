@@ -57,6 +57,18 @@ def test_what_the_tree_has_belongs_into_the_wheel() -> None:
         assert (check_wheel.ROOT / name).is_file(), name
 
 
+def test_what_is_no_code_in_the_packages_is_known() -> None:
+    """Else it goes into the wheel, and the wheel is refused."""
+    made = {"__pycache__", ".mypy_cache", ".ruff_cache"}
+    found = {
+        path.relative_to(check_wheel.ROOT).as_posix()
+        for package in check_wheel.PACKAGES
+        for path in (check_wheel.ROOT / package).rglob("*")
+        if path.is_file() and path.suffix != ".py" and made.isdisjoint(path.parts)
+    }
+    assert found == set(check_wheel.NOT_CODE)
+
+
 def test_a_step_tells_what_went_wrong(tmp_path: Path) -> None:
     assert check_wheel._step("fine", ["true"], tmp_path, {}) == ""
     failed = check_wheel._step("bad", ["sh", "-c", "echo why >&2; exit 3"], tmp_path, {})
@@ -99,6 +111,19 @@ def test_the_unit_gives_the_drain_its_time() -> None:
     (limit_s,) = (line.partition("=")[2] for line in unit.splitlines() if "TimeoutStopSec" in line)
     assert int(limit_s) > max(server.drain_s, server.stream_drain_s)
     assert f"RuntimeDirectory={Path(server.socket_path).parent.name}\n" in unit
+
+
+def test_the_unit_leaves_what_a_group_of_the_socket_needs() -> None:
+    """The sets are systemd's own (`systemd-analyze syscall-filter`), as far as chown is in them."""
+    chown = {"chown", "fchown", "fchownat", "lchown"}
+    sets = {"@system-service": chown, "@privileged": chown | {"chroot", "bpf"}, "@chown": chown}
+    allowed: set[str] = set()
+    for line in (PACKAGING / "vastar.service").read_text().splitlines():
+        name, _, value = line.partition("=")
+        if name == "SystemCallFilter":
+            for item in value.removeprefix("~").split():
+                allowed = allowed - sets[item] if value[0] == "~" else allowed | sets[item]
+    assert allowed == chown
 
 
 @pytest.mark.slow
