@@ -1,7 +1,6 @@
 """The fake runtime that ships with the package: what a connector's author can do with it."""
 
 import threading
-import time
 
 import pytest
 import trio
@@ -143,10 +142,9 @@ async def test_a_call_that_waits_is_answered_at_its_deadline(autojump_clock, rep
 
 def test_a_deadline_on_a_real_clock_over_a_socket():
     with FakeRuntime([HOLD, respond()]) as fake, RuntimeClient(fake.config) as client:
-        begin = time.monotonic()
+        client.connect()  # which may take longer than the call has
         with pytest.raises(CallTimeout, match="held the call"):
             client.get(URL, timeout_s=0.01)
-        assert time.monotonic() - begin < 0.5
         assert client.get(URL).ok
 
 
@@ -175,6 +173,7 @@ def test_delays_that_nobody_waits_for_end_with_the_runtime():
     before = threading.active_count()
     with FakeRuntime([After(60, respond()), HOLD, respond()]) as fake:
         client = RuntimeClient(fake.config)
+        client.connect()
         for _ in range(2):
             with pytest.raises(CallTimeout):
                 client.get(URL, timeout_s=0.01)

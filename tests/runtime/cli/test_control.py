@@ -56,19 +56,21 @@ def test_a_refusal_says_what_the_runtime_said(address: UnixAddress) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"),
+    ("answer", "message", "timeout_s"),
     [
-        (None, "closed the connection without an answer"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", r"is no Vastar runtime \("),
-        (ExecuteResponse(1, payload=b"["), "status: bad answer"),
-        (ExecuteResponse(1, payload=b"[1]"), "status: bad answer"),
-        (b"\0\0", r"no answer in 0\.1 s"),
+        (None, "closed the connection without an answer", 15),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", r"is no Vastar runtime \(", 15),
+        (ExecuteResponse(1, payload=b"["), "status: bad answer", 15),
+        (ExecuteResponse(1, payload=b"[1]"), "status: bad answer", 15),
+        (b"\0\0", r"no answer in 0\.1 s", 0.1),
     ],
 )
-def test_what_is_no_answer(address: UnixAddress, answer: Message | None, message: str) -> None:
+def test_what_is_no_answer(
+    address: UnixAddress, answer: Message | None, message: str, timeout_s: float
+) -> None:
     with (
         fake_runtime(address.path, lambda _: answer),
-        ControlClient(address, timeout_s=0.1) as client,
+        ControlClient(address, timeout_s=timeout_s) as client,
         pytest.raises(ControlError, match=message),
     ):
         client.call("status")
