@@ -16,7 +16,6 @@ _LINE: Final = b"HTTP/1.1 200 OK\r\n"
 _CHUNKED: Final = _LINE + b"Transfer-Encoding: chunked\r\n\r\n"
 _IN_HEAD: Final = "waiting for the response failed for .*: invalid HTTP: "
 _IN_BODY: Final = "reading the response body failed for .*: invalid HTTP: "
-_EITHER: Final = "failed for .*: invalid HTTP: "
 _BAD_HEAD: Final = fails(_IN_HEAD)
 _NO_LINE: Final = fails(_IN_HEAD + "no HTTP/1.x status line")
 
@@ -103,7 +102,7 @@ _HEADERS: Final = (
 
 def _chunks(name: str, about: str, data: bytes, expected: Expected | None = None) -> Misbehaviour:
     """These bytes as a chunked body."""
-    return _says(f"chunk-{name}", about, _CHUNKED + data, expected or fails(_EITHER))
+    return _says(f"chunk-{name}", about, _CHUNKED + data, expected or fails(_IN_BODY))
 
 
 _BODIES: Final = (

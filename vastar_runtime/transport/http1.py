@@ -289,6 +289,8 @@ class Http1Connection:
             progress.completed = parser.complete
         except (trio.BrokenResourceError, trio.ClosedResourceError, InvalidResponse) as error:
             self._must_close = True
+            if parser.broke_in_body:
+                progress.phase = Phase.BODY  # perhaps it came together with the head
             cause: Exception = error
             if self._send_failure is not None and not progress.response_started:
                 cause = self._send_failure  # the better reason

@@ -37,6 +37,7 @@ class ResponseParser:
         body_bytes: length of the body so far.
         head_complete, complete: what has been received.
         keep_alive: whether the upstream will take another request; true only once complete.
+        broke_in_body: what it was refused for lies behind its head.
         excess: bytes came behind the end of the response: the connection must not be used again.
     """
 
@@ -51,6 +52,7 @@ class ResponseParser:
         "_violation",
         "body",
         "body_bytes",
+        "broke_in_body",
         "complete",
         "excess",
         "head_complete",
@@ -66,6 +68,7 @@ class ResponseParser:
         self._head_limit = head_limit_bytes
         self._parser = httptools.HttpResponseParser(self)
         self._stale = False
+        self.broke_in_body = False  # never taken back: it serves no other response
         self.begin(b"GET")
 
     def begin(self, method: bytes) -> None:
@@ -171,6 +174,7 @@ class ResponseParser:
                 self.excess = True
             elif self._violation is None:
                 self._violation = _words(error)
+                self.broke_in_body = self.head_complete
 
     def _parse_lines(self, data: bytes) -> None:
         """Line by line, as llhttp would take what follows the head for the body it waits for."""
