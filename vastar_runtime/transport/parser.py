@@ -23,6 +23,7 @@ _SWITCHING_PROTOCOLS = 101
 _CONTROLS = bytes({*range(32), 127} - {9})  # RFC 9112, 4: a tab is allowed
 _FIRST_FINAL_STATUS = 200
 _FIRST_STATUS = 100
+_OTHER_CODING = "transfer coding other than chunked, once"
 _COUNTED_BYTES = 65536
 """Of a body to come from which on it is counted: a new parser costs as much as copying so much."""
 
@@ -233,7 +234,11 @@ class ResponseParser:
         if self.complete:
             return
         fields = self.trailers if self.head_complete else self.headers
-        fields.append((name.lower(), value.rstrip(b" \t")))
+        name = name.lower()
+        if name == b"transfer-encoding" and b"\t" in value:
+            # llhttp takes `chunked` with a tab behind it for another coding, and reads on.
+            self._violation = _OTHER_CODING
+        fields.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """The end of a head; an interim one is dropped when the next begins."""
@@ -262,7 +267,7 @@ class ResponseParser:
         for name, value in self.headers:
             if name == b"transfer-encoding":
                 if is_chunked or value.lower() != b"chunked":
-                    self._violation = "transfer coding other than chunked, once"
+                    self._violation = _OTHER_CODING
                 is_chunked = True
         if self._is_head:
             # llhttp does not know the request: it waits for a body that will not come, unless it

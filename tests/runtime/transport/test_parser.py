@@ -123,6 +123,10 @@ def test_damaged_responses_are_refused_or_read_the_same_as_h11(
         (OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n", "invalid HTTP: transfer coding other"),
         (OK + b"Transfer-Encoding: identity\r\n\r\nabc", "invalid HTTP: transfer coding other"),
         (
+            OK + b"Transfer-Encoding: chunked\t\r\n\r\n0\r\n\r\n",
+            "invalid HTTP: transfer coding other than chunked, once",
+        ),
+        (
             OK + b"Transfer-Encoding: chunked\r\n" * 2 + b"\r\n0\r\n\r\n",
             "invalid HTTP: transfer coding other than chunked, once",
         ),

@@ -63,7 +63,8 @@ DIFFERENCES: Final = (
     ),
     Difference(
         "folded lines are refused (RFC 9112, 5.2: obs-fold must not be sent)",
-        "invalid HTTP: unexpected whitespace after header value",
+        "invalid HTTP: ",
+        _has(rb"\n[ \t]"),
     ),
     Difference(
         "Content-Length once, one number (RFC 9112, 6.3: repeats MAY be refused)",
@@ -80,12 +81,29 @@ DIFFERENCES: Final = (
         _has(rb"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]"),
     ),
     Difference(
-        "extensions of a chunk follow their grammar (RFC 9112, 7.1.1)",
-        "invalid HTTP: invalid character in chunk extensions ",
+        "no control characters in the reason phrase (RFC 9112, 4)",
+        "invalid HTTP: control character in the reason phrase",
+    ),
+    Difference(
+        "sizes of chunks and their extensions follow their grammar (RFC 9112, 7.1)",
+        "invalid HTTP: invalid character in chunk ",
+    ),
+    Difference(
+        "a bare CR ends no line (RFC 9112, 2.2: it MUST be invalid or replaced)",
+        "invalid HTTP: ",
+        _has(rb"\r(?!\n)"),
     ),
     Difference(
         "HTTP/1.0 and 1.1 are all versions there are of it (RFC 9112, 2.3)",
         "invalid HTTP: HTTP version other than 1.0 or 1.1",
+    ),
+    Difference(
+        "the same, of those that llhttp knows to be none", "invalid HTTP: invalid HTTP version"
+    ),
+    Difference(
+        "a coding with a tab behind it is refused: llhttp takes it for another",
+        "invalid HTTP: transfer coding other than chunked, once",
+        _has(rb"transfer-encoding:[^\r\n]*\t"),
     ),
     Difference(
         "an interim response has no body, and no framing (RFC 9110, 15.2)",
@@ -157,8 +175,8 @@ def _assert_same_in_pieces(whole: Reading, pieces: Reading, theirs: Reading) -> 
     if _QUIET in whole.error or _QUIET in pieces.error:
         return  # a bound on memory: what comes at once with the end of it was never held
     if whole.error and pieces.error:
-        # What came before the fault may have been seen in part only.
-        assert (whole.error, whole.cut_short) == (pieces.error, pieces.cut_short), (whole, pieces)
+        # What came before the fault may have been seen in part only, and of two faults one.
+        assert whole.cut_short == pieces.cut_short, (whole, pieces)
         return
     if theirs.error or _has_line_ends_behind(theirs):
         whole, pieces = (attrs.evolve(r, persistent=False, excess=False) for r in (whole, pieces))
