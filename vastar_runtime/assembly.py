@@ -372,6 +372,7 @@ def transport_settings(config: RuntimeConfig) -> TransportSettings:
     return TransportSettings(
         connect_timeout_s=config.http.connect_timeout_s,
         connections_per_key=pool.max_connections_per_key,
+        connections_per_tenant=pool.per_tenant(),
         connections_total=pool.max_connections,
         idle_timeout_s=pool.idle_timeout_s,
         max_age_s=pool.max_age_s,

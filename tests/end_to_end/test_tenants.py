@@ -23,7 +23,7 @@ from vastar_client.wire import (
     ExecuteResponse,
     HealthResponse,
 )
-from vastar_runtime.config import RuntimeConfig, TenantConfig
+from vastar_runtime.config import HttpConfig, PoolConfig, RuntimeConfig, TenantConfig
 from vastar_runtime.transport.memory import MemoryChannel
 
 OWN = os.geteuid()
@@ -202,6 +202,37 @@ async def test_a_flood_of_one_does_not_starve_the_other(autojump_clock: trio.abc
             assert (await ask(quiet, number, "acme")).error_class is ErrorClass.SUCCESS
         assert trio.current_time() - began_s < 0.1
         for caller in (*flood, quiet):
+            await caller.close()
+
+
+async def test_hung_calls_and_stalled_streams_of_one_leave_the_other_connections(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    """By the numbers' default proportions: half of the pool in calls, and half in streams."""
+    bulkhead = msgspec.structs.replace(
+        RuntimeConfig().defaults.bulkhead, max_in_runtime=20, max_per_tenant=10
+    )
+    pool = PoolConfig(max_connections=20, max_connections_per_key=20)
+    base = msgspec.structs.replace(config(bulkhead=bulkhead), http=HttpConfig(pool=pool))
+    async with running(base) as runtime:
+        runtime.network.handlers[UPSTREAM_PORT + 1] = Witness().handle
+        flood = runtime.caller(uid=RIVAL)
+        for number in range(1, 21):
+            hung = {"url": f"{URL}/sleep?ms=20000", "timeout_ms": 25_000}
+            await flood.send(
+                http_request(number, hung, tenant_id="rival", workspace_id=f"w{number % 4}",
+                             stream=number > 10)
+            )  # fmt: skip
+        await trio.sleep(1)
+        assert len(runtime.network.channels) == 15, "three quarters"
+        quiet = runtime.caller(uid=ACME)
+        began_s = trio.current_time()
+        elsewhere = {"url": f"http://127.0.0.1:{UPSTREAM_PORT + 1}/x"}
+        for number in range(1, 6):
+            await quiet.send(http_request(number, elsewhere, tenant_id="acme"))
+            assert answer(await quiet.receive()).error_class is ErrorClass.SUCCESS
+        assert trio.current_time() - began_s < 0.1
+        for caller in (flood, quiet):
             await caller.close()
 
 

@@ -44,6 +44,7 @@ def test_the_transport_is_told_what_the_configuration_says():
     settings = transport_settings(config)
     assert (settings.connect_timeout_s, settings.head_limit_bytes) == (1.5, 2048)
     assert (settings.connections_per_key, settings.connections_total) == (4, 5)
+    assert settings.connections_per_tenant == 3, "what is not said is three quarters of all"
     assert (settings.idle_timeout_s, settings.max_age_s, settings.lookup_threads) == (6.0, 7.0, 3)
     tls = settings.tls
     assert (tls.ca_file, tls.certificate_file, tls.key_file) == ("ca", "cert", "key")
@@ -65,7 +66,14 @@ def test_every_number_that_is_allowed_is_one_that_the_transport_takes():
     http = HttpConfig(
         connect_timeout_s=0.001, max_header_bytes=1024, dns_threads=1, max_redirects=0, pool=pool
     )
-    transport_settings(RuntimeConfig(http=http))
+    assert transport_settings(RuntimeConfig(http=http)).connections_per_tenant == 1
+
+
+def test_what_one_tenant_may_hold_can_be_said():
+    pool = PoolConfig(max_connections_per_tenant=1000)
+    assert (
+        transport_settings(RuntimeConfig(http=HttpConfig(pool=pool))).connections_per_tenant == 1000
+    )
 
 
 def test_the_real_clocks_are_real():

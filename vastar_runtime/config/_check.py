@@ -150,3 +150,9 @@ def _check_pool(config: RuntimeConfig) -> Iterator[tuple[str, str, str]]:
             f"{pool.max_connections_per_key} is more than max_connections, the bound of all",
             "lower it, or raise http.pool.max_connections",
         )
+    if (pool.max_connections_per_tenant or 0) > pool.max_connections:
+        yield (
+            "http.pool.max_connections_per_tenant",
+            f"{pool.max_connections_per_tenant} is more than max_connections, the bound of all",
+            "lower it, or raise http.pool.max_connections",
+        )

@@ -155,12 +155,20 @@ class PoolConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_connections: Annotated[
         int, Meta(ge=1, le=65_536, description="connections in all; idle ones make room")
     ] = 1000
+    max_connections_per_tenant: Annotated[
+        Annotated[int, Meta(ge=1, le=65_536)] | None,
+        Meta(description="connections of one tenant; not set: three quarters of max_connections"),
+    ] = None
     idle_timeout_s: Annotated[
         float, Meta(ge=0.001, le=_HOUR_S, description="an idle connection is closed after this")
     ] = 30.0
     max_age_s: Annotated[
         float, Meta(ge=1, le=24 * _HOUR_S, description="a connection this old is not reused")
     ] = 600.0
+
+    def per_tenant(self) -> int:
+        """Most connections of one tenant; below those of all, unless said: others find some."""
+        return self.max_connections_per_tenant or max(1, self.max_connections * 3 // 4)
 
 
 class HttpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

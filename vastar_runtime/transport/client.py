@@ -101,7 +101,10 @@ class HttpTransport:
         self._default_route = RouteSettings(tls=settings.tls, proxy=settings.proxy)
         self._proxies = {settings.proxy: ProxyTable(settings.proxy, self._environ)}
         self._pool: Pool[Http1Connection] = Pool(
-            per_key=settings.connections_per_key, total=settings.connections_total, wake=_wake
+            per_key=settings.connections_per_key,
+            per_owner=settings.connections_per_tenant,
+            total=settings.connections_total,
+            wake=_wake,
         )
         self._busy: set[Slot[Http1Connection]] = set()
         self._idle_appeared = trio.Event()
@@ -167,7 +170,7 @@ class HttpTransport:
         """
         progress.phase = Phase.POOL
         self._refuse_closed(origin, progress)
-        bucket = self._pool.bucket((scope, origin, route))
+        bucket = self._pool.bucket((scope, origin, route), scope[0])
         slot = self._pool.take(bucket)
         if slot is None:
             slot = await self._queue(bucket, origin, progress)

@@ -74,6 +74,7 @@ class TransportSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         connect_timeout_s: for name lookup, connect, proxy and TLS together.
         happy_eyeballs_delay_s: head start of each address over the next (RFC 8305, section 5).
         connections_per_key: open connections to one origin for one tenant and workspace.
+        connections_per_tenant: open connections of one tenant, to all origins together.
         connections_total: open connections in all.
         idle_timeout_s: an unused connection is closed after it.
         max_age_s: a connection this old takes no further request.
@@ -84,6 +85,7 @@ class TransportSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     connect_timeout_s: float = 5.0
     happy_eyeballs_delay_s: float = 0.25
     connections_per_key: int = 256
+    connections_per_tenant: int = 750
     connections_total: int = 1000
     idle_timeout_s: float = 30.0
     max_age_s: float = 600.0
@@ -98,6 +100,7 @@ class TransportSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             "connect_timeout_s",
             "happy_eyeballs_delay_s",
             "connections_per_key",
+            "connections_per_tenant",
             "connections_total",
             "idle_timeout_s",
             "max_age_s",

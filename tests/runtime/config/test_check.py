@@ -36,6 +36,10 @@ def test_the_defaults_are_sound() -> None:
             RuntimeConfig(http=HttpConfig(pool=PoolConfig(max_connections=1))),
             "http.pool.max_connections_per_key",
         ),
+        (
+            RuntimeConfig(http=HttpConfig(pool=PoolConfig(max_connections_per_tenant=1001))),
+            "http.pool.max_connections_per_tenant",
+        ),
     ],
 )
 def test_each_is_blamed_on_its_key_and_source(config: RuntimeConfig, key: str) -> None:

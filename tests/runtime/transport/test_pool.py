@@ -5,9 +5,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from vastar_runtime.transport.pool import Pool, Slot, Waiter
+from vastar_runtime.transport.pool import Bucket, Pool, Slot, Waiter
 
-PER_KEY, TOTAL, KEYS = 3, 5, "abcd"
+PER_KEY, PER_OWNER, TOTAL, KEYS = 3, 4, 5, "abcdABC"
+"""Small letters belong to one owner, capitals to another."""
 
 
 @attrs.define(eq=False)
@@ -21,14 +22,25 @@ class Conn:
         self.closed = True
 
 
-def make_pool(per_key: int = PER_KEY, total: int = TOTAL) -> tuple[Pool[Conn], list[Waiter[Conn]]]:
+def make_pool(
+    per_key: int = PER_KEY, total: int = TOTAL, per_owner: int | None = None
+) -> tuple[Pool[Conn], list[Waiter[Conn]]]:
     woken: list[Waiter[Conn]] = []
-    return Pool(per_key=per_key, total=total, wake=woken.append), woken
+    made = Pool(per_key=per_key, per_owner=per_owner or total, total=total, wake=woken.append)
+    return made, woken
+
+
+def owner_of(key: object) -> bool:
+    return str(key).isupper()
+
+
+def bucket_of(pool: Pool[Conn], key: str) -> Bucket[Conn]:
+    return pool.bucket(key, owner_of(key))
 
 
 def opened(pool: Pool[Conn], key: str, now_s: float = 0.0) -> Slot[Conn]:
     """A slot with a fresh connection in it."""
-    slot = pool.take(pool.bucket(key))
+    slot = pool.take(bucket_of(pool, key))
     assert slot is not None
     if slot.connection is None:
         slot.connection = Conn(now_s)
@@ -40,7 +52,7 @@ class PoolAgainstModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pool, self.woken = make_pool()
+        self.pool, self.woken = make_pool(per_owner=PER_OWNER)
         self.now_s = 0.0
         self.held: list[Slot[Conn]] = []
         self.idle: list[Slot[Conn]] = []
@@ -52,6 +64,9 @@ class PoolAgainstModel(RuleBasedStateMachine):
 
     def _count(self, key: object) -> int:
         return sum(slot.bucket.key == key for slot in self.held + self.idle)
+
+    def _of_owner(self, slots: list[Slot[Conn]], key: str) -> list[Slot[Conn]]:
+        return [slot for slot in slots if owner_of(slot.bucket.key) == owner_of(key)]
 
     def _hold(self, slot: Slot[Conn]) -> None:
         if slot.connection is None:
@@ -77,17 +92,27 @@ class PoolAgainstModel(RuleBasedStateMachine):
 
     @rule(target=slots, key=st.sampled_from(KEYS))
     def ask(self, key: str) -> object:
-        bucket = self.pool.bucket(key)
+        bucket = bucket_of(self.pool, key)
         idle_here = [slot for slot in self.idle if slot.bucket.key == key]
         slot = self.pool.take(bucket)
         if idle_here:
             assert slot is idle_here[-1], "the connection used last is used first"
             self.idle.remove(slot)
-        elif self._count(key) < PER_KEY and (len(self.held) < TOTAL):
+        elif (
+            self._count(key) < PER_KEY
+            and len(self.held) < TOTAL
+            and len(self._of_owner(self.held, key)) < PER_OWNER
+        ):
             assert slot is not None
-            if len(self.held) + len(self.idle) >= TOTAL:
-                oldest = self.idle.pop(0)
+            own = self._of_owner(self.idle, key)
+            oldest = None
+            if len(own) + len(self._of_owner(self.held, key)) >= PER_OWNER:
+                oldest = own[0]
+            elif len(self.held) + len(self.idle) >= TOTAL:
+                oldest = self.idle[0]
+            if oldest is not None:
                 assert oldest.connection is None, "the connection idle longest makes room"
+                self.idle.remove(oldest)
         else:
             assert slot is None
             self.waiting.append(self.pool.enqueue(bucket, None))
@@ -179,7 +204,7 @@ TestPoolAgainstModel = PoolAgainstModel.TestCase
 def test_waiters_of_a_key_are_served_in_the_order_they_came() -> None:
     pool, woken = make_pool(per_key=1)
     slot = opened(pool, "a")
-    waiters = [pool.enqueue(pool.bucket("a"), n) for n in range(5)]
+    waiters = [pool.enqueue(bucket_of(pool, "a"), n) for n in range(5)]
     pool.cancel(waiters[0])
     pool.cancel(waiters[2])
     conn = slot.connection
@@ -194,24 +219,24 @@ def test_a_newcomer_does_not_overtake_waiters() -> None:
     pool, _ = make_pool(per_key=2)
     opened(pool, "a")
     opened(pool, "a")
-    assert pool.take(pool.bucket("a")) is None
-    pool.enqueue(pool.bucket("a"), None)
-    assert pool.take(pool.bucket("a")) is None
+    assert pool.take(bucket_of(pool, "a")) is None
+    pool.enqueue(bucket_of(pool, "a"), None)
+    assert pool.take(bucket_of(pool, "a")) is None
 
 
 def test_keys_that_starve_take_turns_and_a_busy_key_cannot_keep_all() -> None:
     pool, woken = make_pool(per_key=4, total=4)
     slots = [opened(pool, "hog") for _ in range(4)]
     for key in "bbbc":
-        assert pool.take(pool.bucket(key)) is None
-        pool.enqueue(pool.bucket(key), key)
+        assert pool.take(bucket_of(pool, key)) is None
+        pool.enqueue(bucket_of(pool, key), key)
     for _ in range(5):  # came later than those of b and c
-        pool.enqueue(pool.bucket("hog"), "hog")
+        pool.enqueue(bucket_of(pool, "hog"), "hog")
     for slot in slots:
         pool.release(slot, 0.0)
     # Robbed, the hog starves too, and has its turn; that connection it may keep.
     assert [waiter.tag for waiter in woken] == ["b", "c", "hog", "b"]
-    assert pool.bucket("hog").total == 1
+    assert bucket_of(pool, "hog").total == 1
     assert woken[2].slot is slots[2]
     pool.check()
 
@@ -219,8 +244,8 @@ def test_keys_that_starve_take_turns_and_a_busy_key_cannot_keep_all() -> None:
 def test_a_connection_goes_to_an_older_waiter_of_its_own_key() -> None:
     pool, woken = make_pool(per_key=1, total=2)
     first, second = opened(pool, "a"), opened(pool, "b")
-    pool.enqueue(pool.bucket("a"), "a")
-    pool.enqueue(pool.bucket("c"), "c")
+    pool.enqueue(bucket_of(pool, "a"), "a")
+    pool.enqueue(bucket_of(pool, "c"), "c")
     pool.release(first, 0.0)
     assert [waiter.tag for waiter in woken] == ["a"]
     pool.discard(second)
@@ -269,7 +294,7 @@ def test_a_connection_given_back_unused_is_swept_when_it_would_have_been() -> No
     one, other = opened(pool, "a"), opened(pool, "b")
     pool.release(one, 1.0)
     pool.release(other, 2.0)
-    assert pool.take(pool.bucket("a")) is one
+    assert pool.take(bucket_of(pool, "a")) is one
     pool.release(one, one.idle_since_s)
     assert pool.sweep(3.0, idle_timeout_s=30.0, max_age_s=600.0) == 31.0
     assert pool.sweep(31.0, idle_timeout_s=30.0, max_age_s=600.0) == 32.0
@@ -280,10 +305,62 @@ def test_closing_wakes_every_waiter_with_nothing() -> None:
     pool, woken = make_pool(per_key=1)
     held, idle = opened(pool, "a"), opened(pool, "b")
     pool.release(idle, 0.0)
-    pool.enqueue(pool.bucket("a"), None)
+    pool.enqueue(bucket_of(pool, "a"), None)
     pool.close()
     assert idle.connection is None
     assert [waiter.slot for waiter in woken] == [None]
     pool.discard(held)
     pool.check()
     assert pool.open_count == 0
+
+
+def test_an_owner_never_holds_all_there_is() -> None:
+    pool, woken = make_pool(per_key=3, total=4, per_owner=3)
+    slots = [opened(pool, key) for key in "abc"]
+    for key in "dab":
+        assert pool.take(bucket_of(pool, key)) is None
+        pool.enqueue(bucket_of(pool, key), key)
+    pool.check()
+    opened(pool, "A")
+    assert not woken
+    for slot in slots:
+        pool.release(slot, 0.0)
+    assert [waiter.tag for waiter in woken] == ["d", "a", "b"]
+    pool.check()
+
+
+def test_an_owner_with_all_it_may_have_closes_its_own_idle_connections() -> None:
+    pool, _ = make_pool(per_key=3, total=9, per_owner=2)
+    others, one, two = opened(pool, "A"), opened(pool, "a"), opened(pool, "b")
+    for slot in (others, one, two):
+        pool.release(slot, 0.0)
+    opened(pool, "c")
+    assert [slot.connection is None for slot in (others, one, two)] == [False, True, False]
+    pool.check()
+
+
+def test_an_owner_with_clearly_less_need_not_have_come_first() -> None:
+    pool, woken = make_pool(per_key=9, total=4)
+    slots = [opened(pool, "a") for _ in range(4)]
+    for number in range(9):
+        pool.enqueue(bucket_of(pool, "a"), number)
+    for letter in "AB":
+        assert pool.take(bucket_of(pool, letter)) is None
+        pool.enqueue(bucket_of(pool, letter), letter)
+        pool.enqueue(bucket_of(pool, letter), letter)
+    for slot in slots:
+        pool.release(slot, 0.0)
+    assert [waiter.tag for waiter in woken] == ["A", 0, "B", 1], "robbed, it has its turn too"
+    assert woken[1].slot is slots[1]
+    pool.check()
+
+
+def test_owners_that_starve_take_turns() -> None:
+    pool, woken = make_pool(per_key=9, total=2)
+    slots = [opened(pool, "a"), opened(pool, "a")]
+    for tag in "bbbA":
+        pool.enqueue(bucket_of(pool, tag), tag)
+    for slot in slots:
+        pool.discard(slot)
+    assert [waiter.tag for waiter in woken] == ["A", "b"]
+    pool.check()
