@@ -61,7 +61,7 @@ def runtime(folder, *flags):
 def test_our_runtime_holds_every_rule(tmp_path, capsys, profile):
     with runtime(tmp_path) as (path, _):
         flags = ["--profile", profile, "--out", f"{tmp_path}/f.json"]
-        code = attacked(path, *flags, examples=200)
+        code = attacked(path, *flags, examples=120)
     assert code == 0, capsys.readouterr().err
 
 
