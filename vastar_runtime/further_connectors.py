@@ -1,7 +1,8 @@
 """The connectors beside `http` and `vastar`: databases, and the plug-ins that are configured."""
 
 from collections.abc import Mapping
-from typing import Any
+from importlib import import_module
+from typing import Any, Final
 
 from vastar_runtime.config import (
     ConfigError,
@@ -33,12 +34,19 @@ __all__ = ["FurtherConnectors", "Prepared", "unusable_further"]
 Prepared = dict[tuple[str, str], Source]
 """Data sources that are not used yet."""
 
+_POSTGRES_DRIVER: Final = "psycopg"
+_INSTALL_POSTGRES: Final = 'pip install "vastar-connector-runtime[postgres]"'
+
 _OWN: frozenset[str] = frozenset({"http", "vastar", *DATABASE_NAMES})
 
 
 def unusable_further(config: RuntimeConfig, book: PolicyBook) -> list[Problem]:
     """What is wrong with plug-ins and data sources, that the configuration alone does not show."""
-    return [*_problems_of_plugins(config), *_forbidden_databases(config, book)]
+    return [
+        *_problems_of_plugins(config),
+        *_undrivable_databases(config),
+        *_forbidden_databases(config, book),
+    ]
 
 
 def _problems_of_plugins(config: RuntimeConfig) -> list[Problem]:
@@ -51,6 +59,21 @@ def _problems_of_plugins(config: RuntimeConfig) -> list[Problem]:
         find_plugins(config.plugins.load, config.plugins.threads)
     except UnknownPlugin as error:
         return [Problem("configuration", key, str(error), f"install it, or {right}")]
+    return []
+
+
+def _undrivable_databases(config: RuntimeConfig) -> list[Problem]:
+    """The first data source whose driver is not installed."""
+    for path, database in all_databases(config):
+        if database_address(database.url or "").driver != "postgres":
+            continue
+        try:
+            import_module(_POSTGRES_DRIVER)
+        except ImportError as error:
+            reason = str(error).partition("\n")[0]
+            wrong = f"PostgreSQL is spoken by psycopg, which cannot be used ({reason})"
+            return [Problem("configuration", dotted((*path, "url")), wrong, _INSTALL_POSTGRES)]
+        break
     return []
 
 
