@@ -85,6 +85,11 @@ DIFFERENCES: Final = (
         "invalid HTTP: control character in the reason phrase",
     ),
     Difference(
+        "a length beyond 64 bits is none (RFC 9110, 8.6: overflow is to be prevented)",
+        "invalid HTTP: content-Length overflow",
+    ),
+    Difference("the same, of a chunk (RFC 9112, 7.1)", "invalid HTTP: chunk size overflow"),
+    Difference(
         "sizes of chunks and their extensions follow their grammar (RFC 9112, 7.1)",
         "invalid HTTP: invalid character in chunk ",
     ),
