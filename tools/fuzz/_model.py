@@ -262,9 +262,10 @@ class ConnectionModel:
             raise Violation("whole frames", "the runtime closed in the middle of a frame")
         if self.must_close is None and self.may_close is None:
             raise Violation("connections live", f"it closed while it owed {self._debts()}")
-        if self.must_close is not None and self._faults.is_reason_due and not is_reset:
-            raise Violation("a close has a reason", f"it closed without a word: {self.must_close}")
-        if self.must_close is None and self.has_ended and not self.owes_nothing and not is_reset:
+        had_to = self.must_close is not None or self._faults.is_doubtful
+        if had_to and self._faults.is_reason_due and not is_reset:
+            raise Violation("a close has a reason", f"it closed without a word: {self.may_close}")
+        if not had_to and self.has_ended and not self.owes_nothing and not is_reset:
             raise Violation("half-closed connections get their answers", f"owed: {self._debts()}")
 
     def _debts(self) -> str:

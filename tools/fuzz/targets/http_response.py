@@ -138,6 +138,11 @@ DIFFERENCES: Final = (
         _has(rb"(\A|\r\n\r\n)[\r\n]+HTTP/"),
     ),
     Difference(
+        "zeros in front of a length may be many (RFC 9110, 8.6); h11 takes 20 digits",
+        "",
+        _has(rb"content-length:[ \t]*\d{21}"),
+    ),
+    Difference(
         "fields of the framing in trailers say nothing (RFC 9110, 6.5.1), and are only passed on",
         "",
         _has_framing_in_trailers,
