@@ -201,6 +201,17 @@ def test_a_framing_fault_behind_an_offence_need_not_be_told():
     made.closed(is_reset=False)
 
 
+def test_the_end_of_ones_own_half_changes_nothing_behind_an_offence():
+    made = asked(http("sum/t1", body_follows=True), RequestChunk(1, 0, b"x" * 65_537))
+    made.sent(strategies.framed(0, b"") + strategies.framed(0, b""))
+    made.sent_eof()
+    with pytest.raises(Violation, match="a close has a reason"):
+        made.closed(is_reset=False)
+    fault = ExecuteResponse(0, ErrorClass.INVALID_REQUEST, "more than was granted")
+    made.received(frame(fault))
+    made.closed(is_reset=False)
+
+
 def test_more_of_a_body_than_was_granted_does_not_end_well():
     body = [RequestChunk(1, 0, b"x" * 65_536), RequestChunk(1, 1, b"x", last=True)]
     answer = ExecuteResponse(
