@@ -33,6 +33,7 @@ WORDS = {
     "none": (None, ()),
     "the system's": (None,),
     "from the environment": (None, ()),
+    "three quarters of the next": (None,),
 }
 UNITS = {"MiB": 1024 * 1024, "KiB": 1024}
 
@@ -116,6 +117,7 @@ CONFIGURATION = [
     for keys in [re.findall(r"`([^`]+)`", keys_cell)]
     for defaults in [default_cell.split(", ")]
     for index, key in enumerate(keys)
+    if ".NAME." not in key  # below a name that the operator chooses: no default has one
 ]
 
 
