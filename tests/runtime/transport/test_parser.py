@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.support.http_oracle import Reading, read_by_h11, read_by_us
+from tools.fuzz.targets._http import Reading, read_by_h11, read_by_us
 from vastar_runtime.transport.errors import InvalidResponse
 from vastar_runtime.transport.parser import ResponseParser
 
@@ -65,7 +65,17 @@ def _cut(wire: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def _comparable(reading: Reading, oracle: Reading) -> Reading:
-    """Ours with the agreed differences for good responses evened out."""
+    """Ours with the agreed differences for good responses evened out.
+
+    How both are meant to disagree over bad ones is in `tools.fuzz.targets.http_response`.
+    """
+    reading = attrs.evolve(
+        reading,
+        headers=tuple(
+            (n, v.lower() if n == b"transfer-encoding" else v) for n, v in reading.headers
+        ),
+        behind=oracle.behind,  # ours says only that there is something
+    )
     if reading.http_version == "1.0":  # ours obeys keep-alive there, h11 never reuses
         return attrs.evolve(reading, persistent=oracle.persistent)
     return reading
@@ -77,7 +87,7 @@ def test_good_responses_read_the_same_as_h11_however_they_are_cut(
 ) -> None:
     method, wire = response
     pieces = _cut(wire, cuts)
-    oracle = read_by_h11(method, [wire])
+    oracle = read_by_h11(method, wire)
     assert not oracle.error
     assert _comparable(read_by_us(method, pieces), oracle) == oracle
     assert read_by_us(method, [bytes([b]) for b in wire]) == read_by_us(method, pieces)
@@ -92,7 +102,7 @@ def test_damaged_responses_are_refused_or_read_the_same_as_h11(
     place %= len(wire)
     keep = place + (how != "i")
     wire = wire[:place] + (b"" if how == "d" else bytes([byte])) + wire[keep:]
-    ours, oracle = read_by_us(method, [wire]), read_by_h11(method, [wire])
+    ours, oracle = read_by_us(method, [wire]), read_by_h11(method, wire)
     if ours.error:
         return
     if oracle.error:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.http_oracle import read_by_h11, read_by_us
+from tools.fuzz.targets._http import read_by_h11, read_by_us
 from vastar_runtime.transport import parser as parsing
 from vastar_runtime.transport.errors import ResponseCutShort
 from vastar_runtime.transport.parser import ResponseParser
@@ -33,7 +33,7 @@ def test_it_is_what_h11_reads(size, step, more, close):
     fields = b"connection: close\r\n" if close else b""
     data = wire(size, more=more, fields=fields)
     pieces = [data[at : at + step] for at in range(0, len(data), step)]
-    ours, theirs = read_by_us(b"GET", pieces), read_by_h11(b"GET", pieces)
+    ours, theirs = read_by_us(b"GET", pieces), read_by_h11(b"GET", data)
     assert (ours.status, ours.body) == (theirs.status, theirs.body)
     parser = ResponseParser(65536)
     for piece in pieces:
