@@ -24,6 +24,7 @@ from vastar_runtime.connectors.http.collecting import (
 )
 from vastar_runtime.connectors.http.decoding import BadContent, DecompressionBomb
 from vastar_runtime.connectors.http.errors import InvalidCall
+from vastar_runtime.connectors.http.json_text import PIECE_BYTES
 from vastar_runtime.connectors.http.preparing import Plan, Preparer, body_bytes
 from vastar_runtime.connectors.http.redirects import REDIRECTS, redirected
 from vastar_runtime.connectors.http.relaying import Listener, relay
@@ -115,7 +116,10 @@ class HttpConnector:
     async def execute(self, call: Call) -> Outcome:
         """Make the HTTP call that `call` asks for. Raises nothing but cancellation."""
         try:
-            plan, request = self._preparer.prepare(call)
+            if body_bytes(call.request.payload) > PIECE_BYTES:
+                plan, request = await self._preparer.prepare_long(call)
+            else:
+                plan, request = self._preparer.prepare(call)
         except InvalidCall as error:
             return Failure(FailureKind.INVALID_REQUEST, str(error))
         call.limit_time(plan.call.timeout_ms)

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+import trio
 
 from vastar_client.wire import ExecuteRequest, PayloadFormat
 from vastar_client.wire.codec import buffers_bytes, one_buffer
 from vastar_runtime.calls import Call
 from vastar_runtime.connectors.http.errors import InvalidCall
 from vastar_runtime.connectors.http.headers import declared_bytes, encode_headers, has_header
-from vastar_runtime.connectors.http.payload import HttpCall, parse_payload
+from vastar_runtime.connectors.http.payload import HttpCall, begin_payload, parse_payload
 from vastar_runtime.connectors.http.target import Target, parse_target
 from vastar_runtime.connectors.http.tracing import trace_header
 from vastar_runtime.transport import StreamedBody
@@ -88,6 +89,23 @@ class Preparer:
                 if len(self._known) >= _MAX_KNOWN:
                     self._known.clear()
                 self._known[key] = plan
+        return plan, self._request(call, plan)
+
+    async def prepare_long(self, call: Call) -> tuple[Plan, UpstreamRequest]:
+        """The same for a payload that is long: others have their turns while it is read.
+
+        Raises:
+            InvalidCall: as `prepare`.
+        """
+        message = call.request
+        asked, pieces = begin_payload(one_buffer(message.payload), message.payload_format)
+        if pieces is not None:
+            body: list[bytes] = []
+            for piece in pieces:
+                body.append(piece)
+                await trio.lowlevel.checkpoint()
+            asked = msgspec.structs.replace(asked, body=body)
+        plan = self._plan(call, asked)
         return plan, self._request(call, plan)
 
     def _plan(self, call: Call, asked: HttpCall) -> Plan:

@@ -7,7 +7,8 @@ import pytest
 
 from vastar_client.wire import HttpRequest, PayloadFormat, encode_http_request
 from vastar_runtime.connectors.http.errors import InvalidCall
-from vastar_runtime.connectors.http.payload import HttpCall, parse_payload
+from vastar_runtime.connectors.http.json_text import PIECE_BYTES
+from vastar_runtime.connectors.http.payload import HttpCall, begin_payload, parse_payload
 
 URL = "http://h.test/"
 
@@ -47,6 +48,56 @@ def test_json_too_large_to_be_rewritten_is_refused_and_taken_as_text(value, limi
 def test_a_large_json_body_of_few_values_is_taken():
     image = "x" * ((8 << 20) - 100)
     assert parsed(body={"image": image}).body == b'{"image":"%b"}' % image.encode()
+
+
+HEADERS_TOO_LONG = "Invalid headers: more than 524288 bytes of JSON"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"{" + b",".join(b'"%d":""' % number for number in range(60_000)) + b"}",
+        b'{"a":"' + b"\\u00e9" * 90_000 + b'"}',
+        b"{" + b",".join([b'"a":""'] * 90_000) + b"}",
+        b"[" + b"[]," * 200_000 + b"1]",
+    ],
+    ids=["names", "escapes", "repeats", "no headers"],
+)
+def test_headers_that_are_too_much_are_not_decoded(value, monkeypatch):
+    monkeypatch.delattr("vastar_runtime.connectors.http.payload._HEADERS_DECODER")
+    assert refusal("headers", value) == HEADERS_TOO_LONG
+
+
+def test_headers_at_their_limit_fit_however_they_are_written():
+    value = b"{" + b", ".join(b'"\\u0061%d": "%b"' % (n, b"\\u0061" * 250) for n in range(256))
+    call = parse_payload(b'{"url":"http://h.test/","headers":%b}}' % value, PayloadFormat.JSON)
+    assert call.headers == tuple((f"a{n}", "a" * 250) for n in range(256))
+
+
+def test_a_long_payload_that_is_cut_is_not_read_twice(monkeypatch):
+    monkeypatch.delattr("json.loads")
+    with pytest.raises(InvalidCall, match="truncated"):
+        parse_payload(b'{"url":"","zz":[' + b"{}," * 30_000, PayloadFormat.JSON)
+
+
+def test_of_a_method_only_the_beginning_is_looked_at():
+    assert len(refusal("method", b'"%b"' % (b"get" * 1_000_000))) < 300
+
+
+@pytest.mark.parametrize(
+    ("key", "text"), [("body", "\u00e9" * 300_000), ("body_base64", "QUJD" * 90_000)]
+)
+def test_a_long_body_of_text_is_read_in_pieces(key, text):
+    payload = json.dumps({"url": URL, key: text}).encode()
+    call, pieces = begin_payload(payload, PayloadFormat.JSON)
+    assert call.body is None
+    assert pieces is not None
+    read = [*pieces]
+    assert len(read) >= len(payload) // PIECE_BYTES
+    assert max(map(len, read)) <= PIECE_BYTES
+    assert parse_payload(payload, PayloadFormat.JSON).body == b"".join(read)
+    expected = text.encode() if key == "body" else b"ABC" * 90_000
+    assert b"".join(read) == expected
 
 
 TOO_LONG = (

@@ -10,6 +10,7 @@ from vastar_client.wire import HttpRequest, PayloadFormat, encode_http_request
 from vastar_runtime.calls import Call, Caller
 from vastar_runtime.connectors.http import preparing
 from vastar_runtime.connectors.http.errors import InvalidCall
+from vastar_runtime.connectors.http.json_text import PIECE_BYTES
 from vastar_runtime.connectors.http.preparing import Preparer
 from vastar_runtime.policy.deadline import Deadline, Limit
 from vastar_runtime.streams import Upload
@@ -113,3 +114,28 @@ async def test_what_is_known_is_bounded_and_shows_no_secret(autojump_clock, monk
         assert "pw" not in repr(plan)
     assert len(known._known) <= 4
     await trio.lowlevel.checkpoint()
+
+
+async def test_others_have_their_turns_while_a_long_body_is_read(autojump_clock):
+    payload = json.dumps({"url": URL, "body": "x" * (20 * PIECE_BYTES)}).encode()
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        _, request = await preparer().prepare_long(call_of(payload))
+        assert turns >= 20
+        nursery.cancel_scope.cancel()
+    assert b"".join(request.body) == b"x" * (20 * PIECE_BYTES)
+
+
+async def test_a_long_payload_with_little_body_is_prepared_alike(autojump_clock):
+    payload = json.dumps({"url": URL, "unknown": "x" * PIECE_BYTES, "body": "b"}).encode()
+    known = preparer()
+    _, request = await known.prepare_long(call_of(payload))
+    assert request == known.prepare(call_of(payload))[1]
