@@ -41,6 +41,9 @@ _DIRECT_SEND_BYTES = 65536
 """So much goes unheard into a stream that cannot be tried: systems buffer as much."""
 _LONG_RECEIVE_BYTES = 262_144
 """Asked for at a time once a body has filled the usual size: fewer turns for the same bytes."""
+_TURN_PIECES = 4096
+"""Parsed before others get a turn: of chunks, their number costs time and not their bytes. Half a
+millisecond, or two for the longest that is received at a time."""
 _EARLY_BODY_BYTES = 1024 * 1024
 """So much of a response is read while its request is still being sent."""
 _STOP_SENDING_FROM = 300
@@ -68,6 +71,7 @@ class Http1Connection:
         "_last_request",
         "_must_close",
         "_origin",
+        "_pieces_parsed",
         "_progress",
         "_receive_bytes",
         "_send_failure",
@@ -102,6 +106,7 @@ class Http1Connection:
         self._must_close = False
         self._sent_at_s = 0.0
         self._receive_bytes = RECEIVE_BYTES
+        self._pieces_parsed = 0
         self._last_request: UpstreamRequest | None = None
         self._last_head: Sequence[Buffer] = ()
 
@@ -271,18 +276,26 @@ class Http1Connection:
         """Receive once and parse. A failure is remembered: every later pull raises it too."""
         if self._broken is not None:
             raise self._broken
+        if self._pieces_parsed >= _TURN_PIECES:
+            self._pieces_parsed = 0
+            await trio.lowlevel.checkpoint()
         progress = self._progress
         parser = self.parser
         try:
             data = await self.channel.receive_some(self._receive_bytes)
             if data:
-                if len(data) == RECEIVE_BYTES:
-                    self._receive_bytes = _LONG_RECEIVE_BYTES
                 if not progress.response_started:
                     progress.response_started = True
                     waited_s = trio.current_time() - self._sent_at_s
                     progress.first_byte_us = round(waited_s * 1e6)
+                pieces_before = len(parser.body)
                 parser.feed(data)
+                pieces = len(parser.body) - pieces_before
+                self._pieces_parsed += pieces
+                if pieces >= _TURN_PIECES:
+                    self._receive_bytes = RECEIVE_BYTES
+                elif len(data) == RECEIVE_BYTES:
+                    self._receive_bytes = _LONG_RECEIVE_BYTES
             else:
                 self._must_close = True
                 parser.feed_eof()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 import trio
@@ -12,7 +13,9 @@ from vastar_client.wire.enums import Disposition
 from vastar_runtime.transport import HttpTransport, Phase, Progress, TransportError
 from vastar_runtime.transport.channel import SocketChannel
 from vastar_runtime.transport.fake import Close, Request, Reset, Script, Send, Serve, Wait
+from vastar_runtime.transport.http1 import Http1Connection
 from vastar_runtime.transport.memory import MemoryChannel
+from vastar_runtime.transport.messages import Origin
 
 BIG = bytes(300_000)
 REFUSAL = b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nno!"
@@ -234,3 +237,54 @@ async def test_a_real_idle_connection_that_the_upstream_closes_is_not_used() -> 
             assert not progress.reused
             await upstream.wait_for("conn_close", count=len(upstream.seen("conn_open")))
         await transport.aclose()
+
+
+class Endless:
+    """A channel that always has as much as is asked for, of the same over and over; never waits."""
+
+    def __init__(self, head: bytes, unit: bytes) -> None:
+        self._first, self._unit = head, unit
+        self.asked_bytes: list[int] = []
+
+    async def receive_some(self, max_bytes: int = 65536) -> bytes:
+        self.asked_bytes.append(max_bytes)
+        first, self._first = self._first, b""
+        return first or self._unit * (max_bytes // len(self._unit))
+
+
+@pytest.mark.parametrize(
+    ("unit", "most_bytes", "turns"),
+    [
+        (b"1\r\n:\r\n", 65536, 35),
+        (b"3a\r\n%b\r\n" % (b"x" * 0x3A), 262_144, 15),
+        (b"ff9\r\n%b\r\n" % (b"x" * 0xFF9), 262_144, 0),
+    ],
+    ids=["chunks of a byte", "small chunks", "usual chunks"],
+)
+async def test_parsing_many_chunks_takes_turns(unit: bytes, most_bytes: int, turns: int) -> None:
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    channel = Endless(head, unit)
+    connection = Http1Connection(
+        cast("Any", channel), Origin("http", "h.test", 80), head_limit_bytes=65536, now_s=0.0
+    )
+    taken = 0
+
+    async def other() -> None:
+        nonlocal taken
+        while True:
+            await trio.lowlevel.checkpoint()
+            taken += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        await trio.lowlevel.checkpoint()
+        begun = taken
+        for _ in range(41):
+            await connection.read_more()
+            connection.parser.body.clear()
+        assert taken - begun >= turns
+        assert taken - begun <= 41
+        if not turns:
+            assert taken == begun
+        nursery.cancel_scope.cancel()
+    assert max(channel.asked_bytes[-10:]) <= most_bytes
