@@ -320,7 +320,7 @@ def _check_path(path: str) -> None:
             f"{path!r}: a socket path has at most {_MAX_UNIX_PATH_BYTES} bytes and no NUL, "
             f"this has {length}; choose a shorter one"
         )
-    directory = os.path.dirname(os.path.abspath(path))  # noqa: PTH100, PTH120 - paths are text
+    directory = os.path.dirname(path) or "."  # noqa: PTH120 - paths are text
     try:
         found = os.stat(directory)  # noqa: PTH116 - paths are text all through
     except OSError:

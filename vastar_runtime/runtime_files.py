@@ -208,8 +208,10 @@ def _lock_patiently(fd: int) -> bool:
 
 
 def _missing_directory(path: str) -> str:
-    directory = os.path.dirname(os.path.abspath(path))  # noqa: PTH100, PTH120 - paths are text
-    return f"{path}: the directory {directory} does not exist; create it or choose another path"
+    # Not made absolute: the working directory itself may be what does not exist any more.
+    directory = os.path.dirname(path)  # noqa: PTH120 - paths are text
+    named = f"the directory {directory}" if directory else "the working directory"
+    return f"{path}: {named} does not exist; create it or choose another path"
 
 
 def _still_named(fd: int, path: str) -> bool:

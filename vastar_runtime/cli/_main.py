@@ -4,9 +4,11 @@ Commands are imported when they are run: `status` needs no event loop, `serve` n
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Final, TextIO
 
@@ -55,20 +57,52 @@ to reach a runtime that asks who calls:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status. `arguments` are the process's own by default."""
     _open_closed_descriptors()
+    _print_any_text()
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.run
     try:
-        return int(command(options))
+        code = int(command(options))
     except ConfigError as error:
         return _fail(str(error), ExitCode.USAGE)
     except AlreadyRunningError as error:
         return _fail(str(error), ExitCode.ALREADY_RUNNING)
     except (RuntimeFileError, ControlError) as error:
         return _fail(str(error), ExitCode.ERROR)
-    except BrokenPipeError:
-        return ExitCode.ERROR
+    except OSError as error:
+        if options.command == "serve":
+            raise  # it says itself what can happen to it: this is a mistake of ours
+        return _fail_to_print(error)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return _fail_to_print(error)
+    return code
+
+
+def _print_any_text() -> None:
+    """Escape what the terminal's encoding has no characters for, rather than fail of it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _fail_to_print(error: OSError) -> int:
+    """Say so, where somebody still listens."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # What was not taken is not tried once more at the end of the process.
+        with suppress(OSError):  # a stream that has no descriptor
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+    if isinstance(error, BrokenPipeError):
+        return ExitCode.ERROR
+    # Without a name it is what was printed that cannot be written.
+    name = error.filename or "standard output"
+    return _fail(f"{name}: {(error.strerror or str(error)).lower()}", ExitCode.ERROR)
 
 
 def _open_closed_descriptors() -> None:
@@ -94,8 +128,9 @@ def _nowhere() -> TextIO:
 
 
 def _fail(message: str, code: ExitCode) -> int:
-    for line in message.splitlines():
-        print(f"vastar: {line}", file=sys.stderr)
+    with suppress(OSError):  # the code says it too, where nobody can read
+        for line in message.splitlines():
+            print(f"vastar: {line}", file=sys.stderr)
     return code
 
 
@@ -140,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(
             name, help=words, description=words[0].upper() + words[1:] + ".", allow_abbrev=False
         )
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, command=name)
         _add_place(command, serving=name in {"serve", "start", "check-config"})
         return command
 
@@ -235,16 +270,24 @@ def _add_caller(command: argparse.ArgumentParser) -> None:
     caller = command.add_argument_group(
         "one caller", "print the policies that hold for it, each with where that is written"
     )
-    caller.add_argument("--tenant", metavar="NAME", help="its tenant")
-    caller.add_argument("--workspace", metavar="NAME", help="its workspace")
+    caller.add_argument("--tenant", metavar="NAME", type=_text, help="its tenant")
+    caller.add_argument("--workspace", metavar="NAME", type=_text, help="its workspace")
     caller.add_argument(
         "--origin", metavar="URL", type=_origin, help="where it calls, such as https://api.test"
     )
 
 
-def _origin(text: str) -> str:
+def _text(argument: str) -> str:
+    """A name, in UTF-8 whatever the encoding of this process is: so the configuration has it."""
     try:
-        return canonical_server(text)
+        return os.fsencode(argument).decode()
+    except UnicodeError:
+        raise argparse.ArgumentTypeError("give a name in UTF-8") from None
+
+
+def _origin(argument: str) -> str:
+    try:
+        return canonical_server(_text(argument))
     except BadName as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

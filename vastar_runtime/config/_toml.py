@@ -17,6 +17,8 @@ _NOTE_COLUMN: Final = 48
 
 def quoted(text: str) -> str:
     """`text` as a basic string."""
+    # Bytes of a path that are no text come as lone surrogates, for which TOML has no word.
+    text = text.encode(errors="surrogateescape").decode(errors="replace")
     # A JSON string is a TOML one, but for DEL, which TOML wants escaped.
     return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")
 

@@ -272,3 +272,59 @@ def test_a_proxy_variable_that_is_none_is_refused_with_its_name(command, tmp_pat
     assert done.returncode == 2
     assert done.stderr.startswith("vastar: proxies: HTTP_PROXY is no proxy URL")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["status", "check-config"])
+def test_a_full_disk_behind_standard_output_is_said(
+    path: str, command: str, unbuffered: str
+) -> None:
+    """`--explain` prints more than the buffer holds, `status` less."""
+    line = f'exec "$0" -m vastar_runtime {command} --socket "$1" "$2" >/dev/full'
+    option = "--explain" if command == "check-config" else "--json"
+    done = subprocess.run(
+        ["/bin/sh", "-c", line, sys.executable, path, option],
+        env=environment(PYTHONUNBUFFERED=unbuffered),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "vastar: standard output: no space left on device\n"
+
+
+_ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_what_the_terminal_has_no_characters_for_is_escaped(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('[tenants."Zürich☕".retry]\nattempts = 7\n', encoding="utf-8")
+    path = str(tmp_path / "Ü.sock")
+    for more in ([], ["--tenant", "Zürich☕"]):
+        done = vastar("check-config", "--config", str(file), "--socket", path, *more, **_ASCII)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert r"Z\xfcrich\u2615" in done.stdout
+        assert "attempts = 7" in done.stdout
+    done = vastar("status", "--socket", path, **_ASCII)
+    assert done.returncode == 3
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_name_that_is_no_text_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vastar_runtime", "check-config", "--tenant", b"\xff"],
+        env=environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "argument --tenant: give a name in UTF-8" in done.stderr
+
+
+def test_a_working_directory_that_is_gone_is_named(tmp_path: Path) -> None:
+    line = 'mkdir gone; cd gone; rmdir ../gone; exec "$0" -m vastar_runtime "$@"'
+    for arguments in (["start", "--log-file", "x.log"], ["serve", "--socket", "x.sock"]):
+        done = subprocess.run(
+            ["/bin/sh", "-c", line, sys.executable, *arguments], env=environment(), cwd=tmp_path,
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1, done.stderr
+        assert "the working directory does not exist; create it or choose" in done.stderr
+        assert "Traceback" not in done.stderr
