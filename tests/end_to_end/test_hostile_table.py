@@ -97,6 +97,9 @@ METADATA_URLS = [
     "http://user@169.254.169.254/",
     "http://[::ffff:169.254.169.254]/",
     "http://[64:ff9b::a9fe:a9fe]/",
+    "http://[64:ff9b:1:a9:fe:a9fe::]/",
+    "http://[64:ff9b:1:0:a9:fea9:fe00:0]/",
+    "http://[64:ff9b:1:0:a9fe:a9fe::]/",
     "http://[2002:a9fe:a9fe::1]/",
     "http://[fd00:ec2::254]/",
     "http://[fe80::a9fe:a9fe]/",
@@ -104,6 +107,8 @@ METADATA_URLS = [
     "http://168.63.129.16/machine",
     "http://100.100.100.200/",
     "http://metadata.google.internal/computeMetadata/v1/",
+    "http://metadata/computeMetadata/v1/",
+    "http://instance-data/latest/meta-data/",
     "http://METADATA.google.internal./",
 ]
 

@@ -182,7 +182,11 @@ _METADATA: Final = frozenset(
 
 def is_metadata(number: Number) -> bool:
     """Whether it is an address of cloud metadata, or leads to one."""
-    return number in _METADATA or any(inner in _METADATA for _, inner in _embedded(number))
+    if number in _METADATA or any(inner in _METADATA for _, inner in _embedded(number)):
+        return True
+    # A translator that leaves out the octet 8: no standard has it so, but it leads there.
+    is_local = number >> 80 == _NAT64_LOCAL
+    return is_local and _MAPPED | number >> 32 & _LOW_32 in _METADATA
 
 
 def inside_rule(number: Number) -> str | None:
@@ -219,8 +223,10 @@ def _embedded(number: Number) -> Iterator[tuple[str, Number]]:
         yield "nat64", last
     elif number >> 32 == _TRANSLATED or (not number >> 32 and number > 1):
         yield "embedded", last
-    elif number >> 80 == _NAT64_LOCAL:  # RFC 6052, 2.2: around the octet 8, or at the end
+    elif number >> 80 == _NAT64_LOCAL:  # RFC 6052, 2.2: around the octet 8, behind it, at the end
         yield "nat64", _MAPPED | (number >> 48 & 0xFFFF_0000) | (number >> 40 & 0xFFFF)
+        yield "nat64", _MAPPED | (number >> 40 & 0xFF00_0000) | (number >> 32 & 0xFF_FFFF)
+        yield "nat64", _MAPPED | number >> 24 & _LOW_32
         yield "nat64", last
     elif number >> 112 == _6TO4:
         yield "6to4", _MAPPED | number >> 80 & _LOW_32

@@ -33,7 +33,9 @@ _MOST_VERDICTS: Final = 4096
 
 _METADATA_NAMES: Final = frozenset(
     {
+        "instance-data",
         "instance-data.ec2.internal",
+        "metadata",
         "metadata.goog",
         "metadata.google.internal",
         "metadata.tencentyun.com",

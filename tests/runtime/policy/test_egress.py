@@ -80,7 +80,11 @@ def test_a_host_that_is_an_address_is_judged_as_one_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", [METADATA, "::ffff:a9fe:a9fe", "metadata.google.internal", "metadata.google.internal."]
+    "host",
+    [
+        *(METADATA, "::ffff:a9fe:a9fe", "metadata.google.internal", "metadata.google.internal."),
+        *("metadata", "metadata.", "instance-data"),
+    ],
 )
 @pytest.mark.parametrize(
     "made",
