@@ -7,7 +7,7 @@ test can run the whole runtime over memory streams in virtual time.
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
@@ -16,17 +16,16 @@ import trio
 from vastar_client.wire.limits import MAX_ANSWER_FRAME_BYTES
 from vastar_runtime import audit, logs
 from vastar_runtime.calls import Caller
-from vastar_runtime.config import ConfigError, Problem, RuntimeConfig, compare, taken_up
+from vastar_runtime.config import ConfigError, RuntimeConfig, compare, taken_up
 from vastar_runtime.connectors.control import ControlConnector, account
 from vastar_runtime.connectors.http import HttpConnector, HttpSettings
 from vastar_runtime.credentials import (
     CredentialBook,
     CredentialedUpstreams,
     TokenFetcher,
-    unusable_secrets,
 )
 from vastar_runtime.dispatch import Dispatcher
-from vastar_runtime.further_connectors import FurtherConnectors, unusable_further
+from vastar_runtime.further_connectors import FurtherConnectors
 from vastar_runtime.identity import Doors, Guest, Identity, caller_context
 from vastar_runtime.logs import get_logger
 from vastar_runtime.metrics import Meters, Scraper, Snapshot
@@ -43,16 +42,11 @@ from vastar_runtime.session import Session, SessionLimits
 from vastar_runtime.transport import (
     Channel,
     Network,
-    ProxySettings,
-    TlsSettings,
-    TransportSettings,
 )
-from vastar_runtime.transport.errors import reason
-from vastar_runtime.transport.proxy import ProxyTable
-from vastar_runtime.transport.tls import TlsContexts
+from vastar_runtime.unusable import audit_problem, refuse_unusable, transport_settings
 from vastar_runtime.workers.team import Team
 
-__all__ = ["Clocks", "Runtime", "refuse_unusable", "transport_settings"]
+__all__ = ["Clocks", "Runtime"]
 
 _LAST_WORDS_S: Final = 1.0
 """What a drain takes longer for, so that those who are cut read it."""
@@ -239,7 +233,7 @@ class Runtime:
         try:
             audit.configure(new.audit.path)
         except RuntimeFileError as error:
-            raise ConfigError([_audit_problem(error)]) from None
+            raise ConfigError([audit_problem(error)]) from None
 
     def _seen(self) -> Snapshot:
         return snapshot(self._around, self.state, self._further.stats())
@@ -322,40 +316,6 @@ class Runtime:
         return is_quiet and not cut_calls
 
 
-def refuse_unusable(config: RuntimeConfig, environ: Mapping[str, str]) -> None:
-    """Try what only its use can show: certificate files, and proxies of the environment.
-
-    Raises:
-        ConfigError: naming what cannot be used, without secrets.
-    """
-    settings = transport_settings(config)
-    problems = unusable_secrets(config, environ) + unusable_further(config, PolicyBook(config))
-    try:
-        ProxyTable(settings.proxy, environ)
-    except ValueError as error:
-        problems.append(
-            Problem("proxies", "", str(error), "give http, https, socks5 or socks5h://host:port")
-        )
-    right = "give PEM files, and the key that belongs to the certificate"
-    if settings.tls != TlsSettings():
-        try:
-            TlsContexts().get(settings.tls)
-        except OSError as error:
-            files = ", ".join(filter(None, (config.tls.ca_file, config.tls.client_cert_file)))
-            problems.append(Problem(files or "[tls]", "tls", reason(error), right))
-    try:
-        caller_context(config.tcp)
-    except OSError as error:
-        files = ", ".join(filter(None, (config.tcp.cert_file, config.tcp.client_ca_file)))
-        problems.append(Problem(files, "tcp", reason(error), right))
-    if problems:
-        raise ConfigError(problems)
-
-
-def _audit_problem(error: RuntimeFileError) -> Problem:
-    return Problem("configuration", "audit.path", str(error), "name a file in a directory of yours")
-
-
 def _http_settings(config: RuntimeConfig) -> HttpSettings:
     http = config.http
     return HttpSettings(
@@ -363,33 +323,4 @@ def _http_settings(config: RuntimeConfig) -> HttpSettings:
         accept_encoding=http.accept_encoding,
         header_timeout_s=http.stream_header_timeout_s,
         idle_timeout_s=http.stream_idle_timeout_s,
-    )
-
-
-def transport_settings(config: RuntimeConfig) -> TransportSettings:
-    """The transport's part of the configuration."""
-    pool, tls, proxy = config.http.pool, config.tls, config.proxy
-    return TransportSettings(
-        connect_timeout_s=config.http.connect_timeout_s,
-        connections_per_key=pool.max_connections_per_key,
-        connections_per_tenant=pool.per_tenant(),
-        connections_total=pool.max_connections,
-        idle_timeout_s=pool.idle_timeout_s,
-        max_age_s=pool.max_age_s,
-        head_limit_bytes=config.http.max_header_bytes,
-        lookup_threads=config.http.dns_threads,
-        tls=TlsSettings(
-            ca_file=tls.ca_file,
-            certificate_file=tls.client_cert_file,
-            key_file=tls.client_key_file,
-            key_password_file=tls.client_key_password_file,
-            min_version=tls.min_version,
-        ),
-        proxy=ProxySettings(
-            http=proxy.http,
-            https=proxy.https,
-            all=proxy.all,
-            no_proxy=proxy.no_proxy or None,
-            environment=proxy.use_environment,
-        ),
     )

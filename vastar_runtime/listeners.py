@@ -37,6 +37,7 @@ __all__ = [
     "Listener",
     "PeerCredentials",
     "close_listeners",
+    "group_number",
     "inherited",
     "is_readable",
     "is_stale",
@@ -172,7 +173,7 @@ def open_unix(path: str, mode: int = _OWN_MODE, group: str | None = None) -> Lis
         RuntimeFileError: the path cannot be used.
     """
     _check_path(path)
-    gid = _group_number(group)
+    gid = group_number(group)
     lock = RuntimeLock.acquire(lock_path_of_socket(path), path)
     try:
         _remove_if_stale(path)
@@ -334,7 +335,12 @@ def _check_path(path: str) -> None:
         )
 
 
-def _group_number(group: str | None) -> int | None:
+def group_number(group: str | None) -> int | None:
+    """The number of the group with that name or number; None is none.
+
+    Raises:
+        RuntimeFileError: there is no such group.
+    """
     if group is None:
         return None
     if group.isascii() and group.isdigit():

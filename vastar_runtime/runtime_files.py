@@ -27,6 +27,7 @@ __all__ = [
     "is_leaving",
     "lock_path_of_port",
     "lock_path_of_socket",
+    "missing_directory",
     "open_own_file",
 ]
 
@@ -169,7 +170,7 @@ def open_own_file(path: str, flags: int) -> int:
         fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, _MODE)
     except FileNotFoundError:
         if flags & os.O_CREAT:
-            raise RuntimeFileError(_missing_directory(path)) from None
+            raise RuntimeFileError(missing_directory(path)) from None
         raise
     except OSError as error:
         if error.errno == errno.ELOOP:
@@ -184,7 +185,7 @@ def open_own_file(path: str, flags: int) -> int:
     if not stat.S_ISREG(found.st_mode):
         fault = "is no plain file; remove it if it is yours"
     elif found.st_uid != os.geteuid():
-        fault = f"belongs to uid {found.st_uid}, not to you; choose another socket path"
+        fault = f"belongs to uid {found.st_uid}, not to you; choose another path"
     elif found.st_nlink > 1:
         fault = "has a second name (hard link); remove it if it is yours"
     if fault:
@@ -207,7 +208,8 @@ def _lock_patiently(fd: int) -> bool:
             return True
 
 
-def _missing_directory(path: str) -> str:
+def missing_directory(path: str) -> str:
+    """Words for a file whose directory does not exist."""
     # Not made absolute: the working directory itself may be what does not exist any more.
     directory = os.path.dirname(path)  # noqa: PTH120 - paths are text
     named = f"the directory {directory}" if directory else "the working directory"

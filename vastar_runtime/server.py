@@ -22,7 +22,7 @@ import trio
 
 from vastar_runtime import audit, logs
 from vastar_runtime._version import __version__
-from vastar_runtime.assembly import Runtime, refuse_unusable
+from vastar_runtime.assembly import Runtime
 from vastar_runtime.config import ConfigError, RuntimeConfig, parse_tcp_address, taken_up
 from vastar_runtime.listeners import (
     Listener,
@@ -36,6 +36,7 @@ from vastar_runtime.notify import notify
 from vastar_runtime.pipeline.making import SharedMaker
 from vastar_runtime.receiving import receive
 from vastar_runtime.runtime_files import RuntimeFileError
+from vastar_runtime.unusable import refuse_unusable
 from vastar_runtime.workers.counts import POLL_S, Counts, Turn
 from vastar_runtime.workers.link import Link, receive_begin, refuse
 from vastar_runtime.workers.place import NO_DESCRIPTOR, WorkerPlace

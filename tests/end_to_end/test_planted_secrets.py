@@ -236,7 +236,7 @@ class Refusing:
     """Refuses what a runtime refuses beyond the file."""
 
     def __init__(self, config: RuntimeConfig) -> None:
-        from vastar_runtime.assembly import refuse_unusable  # noqa: PLC0415 - for one test
+        from vastar_runtime.unusable import refuse_unusable  # noqa: PLC0415 - for one test
 
         refuse_unusable(config, {})
 

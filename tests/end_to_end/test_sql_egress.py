@@ -11,10 +11,10 @@ from tests.support.log_lines import log_to
 from tests.support.postgres import postgres_server
 from vastar_client.wire import Disposition, ErrorClass
 from vastar_runtime import logs
-from vastar_runtime.assembly import refuse_unusable
 from vastar_runtime.config import ConfigError, load_config
 from vastar_runtime.pipeline.guarding import POLICY
 from vastar_runtime.policy.modes import Mode
+from vastar_runtime.unusable import refuse_unusable
 
 SOURCE = '[tenants.acme.databases.main]\nurl = "postgresql://app@{host}:{port}/postgres"\n'
 QUICK = "connect_timeout_s = 1\n[defaults.retry]\nmode = 'off'\n"

@@ -1,6 +1,5 @@
 """The runtime put together: what the configuration becomes, its drain, and its end."""
 
-import pytest
 import trio
 import trio.testing
 
@@ -14,66 +13,7 @@ from vastar_client.wire import (
     HealthCheck,
     HealthResponse,
 )
-from vastar_runtime.assembly import Clocks, refuse_unusable, transport_settings
-from vastar_runtime.config import (
-    ConfigError,
-    HttpConfig,
-    PoolConfig,
-    ProxyConfig,
-    RuntimeConfig,
-    TlsConfig,
-)
-
-
-def test_the_transport_is_told_what_the_configuration_says():
-    config = RuntimeConfig(
-        http=HttpConfig(
-            connect_timeout_s=1.5,
-            max_header_bytes=2048,
-            dns_threads=3,
-            pool=PoolConfig(
-                max_connections_per_key=4, max_connections=5, idle_timeout_s=6.0, max_age_s=7.0
-            ),
-        ),
-        tls=TlsConfig(
-            ca_file="ca", client_cert_file="cert", client_key_file="key",
-            client_key_password_file="password",
-        ),
-        proxy=ProxyConfig(http="http://p:1", no_proxy=("a",), use_environment=False),
-    )  # fmt: skip
-    settings = transport_settings(config)
-    assert (settings.connect_timeout_s, settings.head_limit_bytes) == (1.5, 2048)
-    assert (settings.connections_per_key, settings.connections_total) == (4, 5)
-    assert settings.connections_per_tenant == 3, "what is not said is three quarters of all"
-    assert (settings.idle_timeout_s, settings.max_age_s, settings.lookup_threads) == (6.0, 7.0, 3)
-    tls = settings.tls
-    assert (tls.ca_file, tls.certificate_file, tls.key_file) == ("ca", "cert", "key")
-    assert tls.key_password_file == "password"
-    proxy = settings.proxy
-    assert (proxy.http, proxy.https, proxy.no_proxy) == ("http://p:1", None, ("a",))
-    assert not proxy.environment
-
-
-def test_the_default_configuration_is_a_valid_transport():
-    assert transport_settings(RuntimeConfig()).proxy.no_proxy is None
-
-
-def test_every_number_that_is_allowed_is_one_that_the_transport_takes():
-    """The least that a configuration may say must not stop the runtime from starting."""
-    pool = PoolConfig(
-        max_connections_per_key=1, max_connections=1, idle_timeout_s=0.001, max_age_s=1.0
-    )
-    http = HttpConfig(
-        connect_timeout_s=0.001, max_header_bytes=1024, dns_threads=1, max_redirects=0, pool=pool
-    )
-    assert transport_settings(RuntimeConfig(http=http)).connections_per_tenant == 1
-
-
-def test_what_one_tenant_may_hold_can_be_said():
-    pool = PoolConfig(max_connections_per_tenant=1000)
-    assert (
-        transport_settings(RuntimeConfig(http=HttpConfig(pool=pool))).connections_per_tenant == 1000
-    )
+from vastar_runtime.assembly import Clocks
 
 
 def test_the_real_clocks_are_real():
@@ -156,16 +96,3 @@ async def test_64_pipelined_calls_to_a_slow_upstream_take_the_time_of_one(autoju
         assert {message.request_id for message in got} == set(range(64))  # type: ignore[union-attr]
         assert trio.current_time() < 0.11
         await caller.close()
-
-
-def test_what_only_its_use_can_show_is_refused_before_anything_starts(tmp_path):
-    no_certificate = tmp_path / "ca.pem"
-    no_certificate.write_text("nothing\n")
-    config = RuntimeConfig(tls=TlsConfig(ca_file=str(no_certificate)))
-    with pytest.raises(ConfigError, match=r"ca\.pem: tls: .*; give PEM files"):
-        refuse_unusable(config, {})
-    secret = {"HTTPS_PROXY": "http://u:hunter2@:99999"}
-    with pytest.raises(ConfigError, match="HTTPS_PROXY is no proxy URL") as caught:
-        refuse_unusable(RuntimeConfig(), secret)
-    assert "hunter2" not in str(caught.value)
-    refuse_unusable(RuntimeConfig(), {"HTTP_PROXY": "socks5://localhost:1080"})

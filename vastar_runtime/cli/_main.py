@@ -136,7 +136,7 @@ def _fail(message: str, code: ExitCode) -> int:
 
 def _check_config(options: argparse.Namespace) -> ExitCode:
     loaded = load_from_options(options)
-    from vastar_runtime.assembly import refuse_unusable  # noqa: PLC0415 - as above
+    from vastar_runtime.unusable import refuse_unusable  # noqa: PLC0415 - as above
 
     refuse_unusable(loaded.config, os.environ)
     caller = {name: getattr(options, name) for name in ("tenant", "workspace", "origin")}
