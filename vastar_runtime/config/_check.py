@@ -13,6 +13,7 @@ from vastar_runtime.config._check_identity import check_identity
 from vastar_runtime.config._check_policies import check_policies
 from vastar_runtime.config._credentials import faults_of
 from vastar_runtime.config._databases import faults_of_database
+from vastar_runtime.config._expect import right_mode, wrong_mode
 from vastar_runtime.config._merge import all_credentials, all_databases
 from vastar_runtime.config._model import RuntimeConfig
 from vastar_runtime.config._problems import Problem
@@ -69,8 +70,8 @@ def _check_socket(config: RuntimeConfig) -> Iterator[tuple[str, str, str]]:
     if mode & _READ_WRITE_OWNER != _READ_WRITE_OWNER or mode & ~_READ_WRITE_ALL:
         yield (
             "server.socket_mode",
-            f"0o{mode:o} is no mode of a socket that its owner can use",
-            "give 0o600 (yourself), 0o660 (a group) or 0o666 (everybody)",
+            wrong_mode(mode),
+            right_mode(mode),
         )
     elif group is not None and mode & _READ_WRITE_GROUP != _READ_WRITE_GROUP:
         yield (

@@ -12,9 +12,20 @@ import msgspec.inspect as mi
 
 from vastar_runtime.redaction import REDACTED, redact_text, shorten
 
-__all__ = ["fields_of", "outline", "plain", "right_value", "show", "suggest", "wrong_value"]
+__all__ = [
+    "fields_of",
+    "outline",
+    "plain",
+    "right_mode",
+    "right_value",
+    "show",
+    "suggest",
+    "wrong_mode",
+    "wrong_value",
+]
 
 _MAX_SHOWN_CHARS = 80
+_MODES_WITHOUT_PREFIX = (600, 660, 666)
 
 
 def fields_of(type_: mi.Type) -> dict[str, mi.Field] | None:
@@ -49,6 +60,12 @@ def wrong_value(type_: mi.Type, value: object, *, is_typed: bool) -> str:
     shown = show(value)
     if isinstance(kind, mi.LiteralType):
         return f"{shown} is not known"
+    if outline(type_)[1].get("mode") and type(value) is int:
+        return wrong_mode(value)
+    if isinstance(kind, mi.VarTupleType) and isinstance(value, list):
+        for item in value:
+            if not _fits(plain(kind.item_type), item):
+                return f"in the list {wrong_value(kind.item_type, item, is_typed=True)}"
     if isinstance(kind, mi.IntType | mi.FloatType) and _is_number(kind, value, is_typed):
         return f"{shown} is out of range"
     if isinstance(kind, mi.StrType) and isinstance(value, str):
@@ -63,9 +80,25 @@ def right_value(type_: mi.Type, value: object) -> str:
         words = [str(word) for word in kind.values]
         listed = ", ".join(f'"{word}"' for word in words)
         return f"give one of {listed}" + suggest(str(value), words)
+    marks = outline(type_)[1]
+    if marks.get("mode"):
+        return right_mode(value)
+    if "form" in marks:
+        return f'give "{marks["form"]}", in quotes'
     words = _words_beside(type_)
     listed = "".join(f', or "{word}"' for word in words)
     return f"give {_noun(kind)}{_range(kind)}{listed}" + suggest(str(value), words)
+
+
+def wrong_mode(mode: int) -> str:
+    """What is wrong with the file mode of a socket."""
+    return f"0o{mode:o} is no mode of a socket that its owner can use"
+
+
+def right_mode(value: object) -> str:
+    """What would be right; who forgot the 0o is shown how to write it."""
+    forgotten = f"; did you mean 0o{value}?" if value in _MODES_WITHOUT_PREFIX else ""
+    return f"give 0o600 (yourself), 0o660 (a group) or 0o666 (everybody){forgotten}"
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -100,6 +133,24 @@ def _is_number(kind: mi.IntType | mi.FloatType, value: object, is_typed: bool) -
     if isinstance(value, bool):
         return False
     return isinstance(value, int) or (isinstance(value, float) and not whole)
+
+
+def _fits(kind: mi.Type, value: object) -> bool:
+    """Whether an item may stand in a list; what is neither number, text nor word is not judged."""
+    match kind:
+        case mi.IntType():
+            low, high = kind.ge, kind.le
+            return (
+                type(value) is int
+                and (low is None or value >= low)
+                and (high is None or value <= high)
+            )
+        case mi.StrType():
+            return isinstance(value, str) and bool(value or not kind.min_length)
+        case mi.LiteralType():
+            return value in kind.values
+        case _:
+            return True
 
 
 def _words_beside(type_: mi.Type) -> list[str]:

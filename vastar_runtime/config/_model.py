@@ -50,7 +50,13 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _Text, Meta(description="Unix socket to listen on", extra={"path": True})
     ] = DEFAULT_SOCKET_PATH
     socket_mode: Annotated[
-        int, Meta(ge=0o600, le=0o666, description="file mode of the socket, such as 0o600 or 0o660")
+        int,
+        Meta(
+            ge=0o600,
+            le=0o666,
+            description="file mode of the socket, such as 0o600 or 0o660",
+            extra={"mode": True},
+        ),
     ] = 0o600
     socket_group: Annotated[
         _Text | None, Meta(description="group that the socket file is given to (name or number)")
@@ -261,7 +267,8 @@ class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Metrics for a Prometheus server to fetch."""
 
     listen: Annotated[
-        _Text | None, Meta(description="[HOST:]PORT, loopback only; not set: off")
+        _Text | None,
+        Meta(description="[HOST:]PORT, loopback only; not set: off", extra={"form": "[HOST:]PORT"}),
     ] = None
 
     def address(self) -> TcpAddress | None:

@@ -251,3 +251,30 @@ def test_an_unreadable_file_and_one_that_is_no_text(tmp_path: Path) -> None:
     binary.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="is not UTF-8 text"):
         load_config(file=str(binary), environ={})
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (
+            "server.socket_mode = 0o777",
+            "0o777 is no mode of a socket that its owner can use; give 0o600 (yourself), 0o660",
+        ),
+        ("server.socket_mode = 600", "or 0o666 (everybody); did you mean 0o600?"),
+        ("server.socket_mode = 666", "did you mean 0o666?"),
+        ("metrics.listen = 9464", '9464 is not a text; give "[HOST:]PORT", in quotes'),
+        (
+            'tenants.acme.allow_uids = [7, "root"]',
+            'in the list "root" is not a whole number; give a list of whole numbers from 0',
+        ),
+        ("tenants.acme.allow_uids = [-1]", "in the list -1 is out of range"),
+        ("tenants.acme.allow_subjects = [1]", "in the list 1 is not a text"),
+        ('defaults.egress.schemes = ["http", "ftp"]', 'in the list "ftp"'),
+    ],
+)
+def test_what_is_wrong_is_said_of_the_very_value(tmp_path: Path, lines: str, words: str) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(lines)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file=str(file), environ={})
+    assert words in str(caught.value)
