@@ -59,8 +59,9 @@ def bytes_of_base64(raw: msgspec.Raw, piece_bytes: int = PIECE_BYTES) -> Iterato
             raise ValueError("something follows the padding")
         data = rest + piece
         whole = len(data) - len(data) % _QUAD
-        rest, is_padded = data[whole:], b"=" in data
-        yield b64decode(data[:whole], validate=True)
+        quads, rest = data[:whole], data[whole:]
+        is_padded = b"=" in quads
+        yield b64decode(quads, validate=True)
     if rest:
         raise ValueError("the last four characters are not there")
 

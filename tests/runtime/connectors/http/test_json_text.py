@@ -35,6 +35,7 @@ def test_pieces_of_text_say_what_the_whole_says(tokens: list[str], size: int) ->
 
 
 @given(st.binary(max_size=100), SIZES, st.booleans())
+@example(b"\x04\x10A" * 3 + b"\x04\x11\x01\x01\x01\x01\x05", 28, True)  # cut within the padding
 def test_pieces_of_base64_say_what_the_whole_says(
     data: bytes, size: int, escaped: bool
 ) -> None:  # fmt: skip
