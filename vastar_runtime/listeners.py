@@ -37,6 +37,7 @@ __all__ = [
     "Listener",
     "PeerCredentials",
     "close_listeners",
+    "fault_of_path",
     "group_number",
     "inherited",
     "is_readable",
@@ -314,13 +315,20 @@ def _groups_of(sock: _HasOptions) -> frozenset[int]:
     return frozenset(gid for (gid,) in _GID.iter_unpack(data))
 
 
-def _check_path(path: str) -> None:
+def fault_of_path(path: str) -> str | None:
+    """Why no socket can have this path, nor be reached there; None where nothing is known."""
     length = len(os.fsencode(path))
-    if "\0" in path or length > _MAX_UNIX_PATH_BYTES:
-        raise RuntimeFileError(
-            f"{path!r}: a socket path has at most {_MAX_UNIX_PATH_BYTES} bytes and no NUL, "
-            f"this has {length}; choose a shorter one"
-        )
+    if "\0" not in path and length <= _MAX_UNIX_PATH_BYTES:
+        return None
+    return (
+        f"{path!r}: a socket path has at most {_MAX_UNIX_PATH_BYTES} bytes and no NUL, "
+        f"this has {length}; choose a shorter one"
+    )
+
+
+def _check_path(path: str) -> None:
+    if fault := fault_of_path(path):
+        raise RuntimeFileError(fault)
     directory = os.path.dirname(path) or "."  # noqa: PTH120 - paths are text
     try:
         found = os.stat(directory)  # noqa: PTH116 - paths are text all through

@@ -183,7 +183,7 @@ def open_own_file(path: str, flags: int) -> int:
     found = os.fstat(fd)
     fault = None
     if not stat.S_ISREG(found.st_mode):
-        fault = "is no plain file; remove it if it is yours"
+        fault = "is no plain file; choose another path"
     elif found.st_uid != os.geteuid():
         fault = f"belongs to uid {found.st_uid}, not to you; choose another path"
     elif found.st_nlink > 1:

@@ -26,7 +26,7 @@ from vastar_client.wire import (
 from vastar_runtime.cli._exchange import BodyFile, Ending, Exchange
 from vastar_runtime.cli._line import ControlError, Line, NotRunningError
 from vastar_runtime.cli._taking import Output
-from vastar_runtime.cli._target import target_of
+from vastar_runtime.cli._target import how_to_start, target_of
 from vastar_runtime.cli.exit_codes import ExitCode
 
 __all__ = ["call", "timing"]
@@ -67,7 +67,7 @@ def call(options: argparse.Namespace) -> ExitCode:
                 timeout_s += _GRACE_S
             ending = Exchange(line, request, body, output).run(timeout_s)
     except NotRunningError as error:
-        _say(f"{error}; start one with: python -m vastar_runtime start")
+        _say(f"{error}; {how_to_start(address)}")
         return ExitCode.NOT_RUNNING
     except TimeoutError as error:
         _say(str(error))

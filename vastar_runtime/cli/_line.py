@@ -22,8 +22,8 @@ from vastar_client.wire import (
     Signal,
 )
 from vastar_runtime.cli._dialing import dial, token_to_show
-from vastar_runtime.config import Address, TcpAddress
-from vastar_runtime.listeners import PeerCredentials, peer_credentials
+from vastar_runtime.config import Address, TcpAddress, UnixAddress
+from vastar_runtime.listeners import PeerCredentials, fault_of_path, peer_credentials
 
 if TYPE_CHECKING:
     import ssl
@@ -69,6 +69,8 @@ class Line:
         self._address = address
         self._connection = Connection(Role.CLIENT)
         self._unsent = bytearray()
+        if isinstance(address, UnixAddress) and (fault := fault_of_path(address.path)):
+            raise ControlError(fault)
         try:
             self._socket, self._again = dial(address, timeout_s, tls)
         except (ConnectionRefusedError, FileNotFoundError):

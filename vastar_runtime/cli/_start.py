@@ -22,7 +22,7 @@ from vastar_runtime.cli.control import ControlClient, ControlError, NotRunningEr
 from vastar_runtime.cli.exit_codes import ExitCode
 from vastar_runtime.config import Address, RuntimeConfig, TcpAddress
 from vastar_runtime.redaction import redact_text
-from vastar_runtime.runtime_files import open_own_file
+from vastar_runtime.runtime_files import RuntimeFileError, open_own_file
 
 if TYPE_CHECKING:
     import ssl
@@ -54,7 +54,7 @@ def start(options: argparse.Namespace) -> ExitCode:
     if (pid := _pid_of_running(probe)) is not None:
         print(f"{address}: already running, pid {pid or 'unknown'}", file=sys.stderr)
         return ExitCode.ALREADY_RUNNING
-    log = open_own_file(options.log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    log = _open_log(options.log_file)
     try:
         os.set_blocking(log, True)
         said_before_bytes = os.fstat(log).st_size
@@ -77,6 +77,20 @@ def start(options: argparse.Namespace) -> ExitCode:
     print(f"the runtime ended at once (exit status {child.returncode}); it said:", file=sys.stderr)
     print(_tail(options.log_file, said_before_bytes), file=sys.stderr)
     return code
+
+
+def _open_log(path: str) -> int:
+    """The file that the runtime's output is appended to.
+
+    Raises:
+        RuntimeFileError: it cannot be used; another option would help.
+    """
+    try:
+        return open_own_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    except RuntimeFileError as error:
+        raise RuntimeFileError(
+            str(error).removesuffix("; choose another path") + "; choose another with --log-file"
+        ) from None
 
 
 @attrs.frozen

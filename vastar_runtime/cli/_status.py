@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from vastar_runtime.cli._target import holder_at, is_leaving_at, target_of
+from vastar_runtime.cli._target import holder_at, how_to_start, is_leaving_at, target_of
 from vastar_runtime.cli.control import (
     ControlClient,
     ControlError,
@@ -21,6 +21,7 @@ __all__ = ["describe", "status"]
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
 _DAY_S: Final = 86_400
+_COMMANDS: Final = "(the commands' own)"
 _POOL_COLUMNS: Final = ("tenant", "workspace", "origin", "idle", "active", "waiting")
 _DATABASE_COLUMNS: Final = (*("tenant", "source", "origin", "open", "idle", "active", "waiting"),)
 _WORKER_COLUMNS: Final = (
@@ -50,7 +51,7 @@ def status(options: argparse.Namespace) -> ExitCode:
             doing = "finishing calls before it stops" if is_leaving_at(address) else "starting"
             print(f"{error}, but pid {pid} holds its lock: it is {doing}")
         else:
-            print(f"{error}; start one with: python -m vastar_runtime start")
+            print(f"{error}; {how_to_start(address)}")
         return ExitCode.NOT_RUNNING
     if options.json:
         print(msgspec.json.encode({"running": True, **found}).decode())
@@ -151,7 +152,10 @@ def _details(found: Mapping[str, Any]) -> Iterator[str]:
 def _tenants(found: Mapping[str, Any]) -> Iterator[str]:
     """What tenants and workspaces have used since the start, and what is left of their limits."""
     yield f"used since the start:{'' if found.get('tenants') else ' nothing'}"
-    yield from _rows(found.get("tenants", ()))
+    # The commands name no tenant: what `status` and `reload` ask is under none.
+    yield from _rows(
+        [{**row, "tenant": row.get("tenant") or _COMMANDS} for row in found.get("tenants", ())]
+    )
     limits = [row for row in found.get("limits", ()) if row.get("scope") != "origin"]
     if limits:
         yield "left of limits:"

@@ -1,8 +1,10 @@
 """Which runtime a command is about: options, then the configuration."""
 
 import argparse
+import shlex
 
 from vastar_runtime.config import (
+    DEFAULT_SOCKET_PATH,
     Address,
     LoadedConfig,
     Setting,
@@ -18,7 +20,14 @@ from vastar_runtime.runtime_files import (
     lock_path_of_socket,
 )
 
-__all__ = ["holder_at", "is_leaving_at", "load_from_options", "lock_path_of", "target_of"]
+__all__ = [
+    "holder_at",
+    "how_to_start",
+    "is_leaving_at",
+    "load_from_options",
+    "lock_path_of",
+    "target_of",
+]
 
 
 def load_from_options(options: argparse.Namespace) -> LoadedConfig:
@@ -64,6 +73,16 @@ def target_of(options: argparse.Namespace) -> Address:
     if options.tcp:
         return parse_tcp_address(options.tcp[0])
     return load_from_options(options).config.server.addresses()[0]
+
+
+def how_to_start(address: Address) -> str:
+    """What to type for a runtime at `address`, where there is none."""
+    match address:
+        case UnixAddress(path=path):
+            option = "" if path == DEFAULT_SOCKET_PATH else f" --socket {shlex.quote(path)}"
+        case TcpAddress():
+            option = f" --tcp {str(address).removeprefix('tcp:')}"
+    return f"start one with: vastar start{option}"
 
 
 def lock_path_of(address: Address) -> str:

@@ -31,7 +31,7 @@ EXPLAINED: Final = {
     ExitCode.OK: "done (status: it runs; stop, clean: also when there was nothing to do)",
     ExitCode.ERROR: "it failed; the message says why",
     ExitCode.USAGE: "a wrong option, or a configuration that cannot be used",
-    ExitCode.NOT_RUNNING: "status, call: no runtime there",
+    ExitCode.NOT_RUNNING: "status, call, reload: no runtime there",
     ExitCode.ALREADY_RUNNING: "serve, start, clean: a runtime is alive there",
     ExitCode.TIMED_OUT: "start: not ready in time; stop: still finishing calls; call: no time left",
     ExitCode.FORCED: "serve: ended by a second signal, calls in flight were cut",

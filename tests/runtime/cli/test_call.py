@@ -244,8 +244,9 @@ def test_an_answer_that_fits_no_frame_says_how_to_get_it(capfd: pytest.CaptureFi
 def test_without_a_runtime_it_says_how_to_start_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["call", "--socket", str(tmp_path / "none"), URL]) == 3
-    assert "start one with: python -m vastar_runtime start" in capsys.readouterr().err
+    path = f"{tmp_path}/no ne"
+    assert main(["call", "--socket", path, URL]) == 3
+    assert f"start one with: vastar start --socket '{path}'" in capsys.readouterr().err
 
 
 def test_a_runtime_that_goes_away_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:

@@ -38,5 +38,7 @@ def test_it_tells_what_changed_and_a_bad_file_changes_nothing(tmp_path: Path) ->
 
 
 def test_nobody_there(tmp_path: Path, capsys) -> None:
-    assert main(["reload", "--socket", str(tmp_path / "none.sock")]) != 0
-    assert "no runtime listens on" in capsys.readouterr().err
+    path = str(tmp_path / "none.sock")
+    assert main(["reload", "--socket", path]) == 3
+    told = capsys.readouterr().err
+    assert f"no runtime listens on unix:{path}; start one with: vastar start --socket" in told

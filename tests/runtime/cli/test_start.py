@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.commands import ROOT, environment, vastar
 from tests.support.http_tls import Authority
+from vastar_runtime.cli import main
 from vastar_runtime.cli._process import Process
 from vastar_runtime.cli._start import _serve_arguments
 
@@ -253,3 +254,19 @@ def test_a_certificate_that_cannot_be_read_is_named_before_anything_starts(
     assert done.returncode != 0
     assert "server.pem" in done.stderr
     assert not secure.log.exists()
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        ("/dev/null", "/dev/null: is no plain file; choose another with --log-file"),
+        ("link", "is a symbolic link; remove it if it is yours; choose another with --log-file"),
+    ],
+)
+def test_a_log_file_that_cannot_be_used_is_told_with_the_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], log: str, words: str
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    path = str(tmp_path / log)  # an absolute one stays what it is
+    assert main(["start", "--socket", str(tmp_path / "r.sock"), "--log-file", path]) == 1
+    assert words in capsys.readouterr().err

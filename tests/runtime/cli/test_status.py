@@ -101,7 +101,7 @@ def test_a_running_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(tmp_path / "r.sock")
     assert main(["status", "--socket", path]) == 3
-    assert "start one with: python -m vastar_runtime start" in capsys.readouterr().out
+    assert f"start one with: vastar start --socket {path}\n" in capsys.readouterr().out
     assert main(["status", "--socket", path, "--json"]) == 3
     assert json.loads(capsys.readouterr().out) == {"running": False, "pid": None}
 
@@ -269,7 +269,10 @@ def test_a_worker_that_reached_no_other_says_so() -> None:
 
 def test_tenants_are_told_what_they_used_and_what_is_left():
     found = {
-        "tenants": [{"tenant": "acme", "workspace": "", "calls": 3, "llm_tokens": 7}],
+        "tenants": [
+            {"tenant": "", "workspace": "", "calls": 2, "llm_tokens": 0},
+            {"tenant": "acme", "workspace": "", "calls": 3, "llm_tokens": 7},
+        ],
         "limits": [
             {"policy": "rate_limit", "scope": "tenant", "of": "acme", "available": 2.0},
             {"policy": "rate_limit", "scope": "origin", "of": "https://h.test", "available": 9.0},
@@ -277,8 +280,9 @@ def test_tenants_are_told_what_they_used_and_what_is_left():
     }
     assert list(_status._tenants(found)) == [
         "used since the start:",
-        "  tenant  workspace  calls  llm_tokens",
-        "  acme    -          3      7",
+        "  tenant               workspace  calls  llm_tokens",
+        "  (the commands' own)  -          2      0",
+        "  acme                 -          3      7",
         "left of limits:",
         "  policy      scope   of    available",
         "  rate_limit  tenant  acme  2.0",

@@ -7,6 +7,7 @@ import pytest
 
 from vastar_runtime.cli._target import (
     holder_at,
+    how_to_start,
     is_leaving_at,
     load_from_options,
     lock_path_of,
@@ -56,3 +57,9 @@ def test_each_address_has_its_lock(tmp_path: Path) -> None:
     lock.tell_leaving()
     assert is_leaving_at(address)
     lock.release()
+
+
+def test_how_a_runtime_is_started_that_would_be_found_there() -> None:
+    assert how_to_start(UnixAddress(DEFAULT_SOCKET_PATH)) == "start one with: vastar start"
+    assert how_to_start(UnixAddress("/a b")).endswith("vastar start --socket '/a b'")
+    assert how_to_start(TcpAddress("::1", 5000)).endswith("vastar start --tcp [::1]:5000")
