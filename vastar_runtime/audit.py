@@ -9,6 +9,10 @@ left out. Lines that cannot be written are dropped and counted, as in the event 
 must not stop the service. Where the kernel tells no user, the address counts as one, or else the
 tenant: nobody's flood hides what another one does.
 
+What a limit refuses (`audit_limit`: rates, places, memory) may come with every call, and costs the
+caller nothing to ask for: of one rule, user and tenant the first is told, and then one a minute,
+with the number of the others (`left_out`).
+
 The keys of a line: `timestamp`, `audit`, `event`, then where known `uid`, `gid`, `pid`, `who` (the
 address of a caller over TCP), `connection`, `tenant` (the one that was wanted), `workspace`,
 `origin`, `rule` (what refused, as `refused_by` on the wire), `reason` (words), `trace_id`, and what
@@ -27,10 +31,23 @@ from vastar_runtime import logs
 from vastar_runtime.log_sink import LineSink
 from vastar_runtime.runtime_files import RuntimeFileError, open_own_file
 
-__all__ = ["MAX_LINES_PER_SECOND", "AuditLog", "Who", "audit", "configure", "current", "use"]
+__all__ = [
+    "LIMITS_TOLD_EVERY_S",
+    "MAX_LINES_PER_SECOND",
+    "AuditLog",
+    "Who",
+    "audit",
+    "audit_limit",
+    "configure",
+    "current",
+    "use",
+]
 
 MAX_LINES_PER_SECOND: Final = 50
 """Of one event of one user: enough to see what happens, too little to fill a disk."""
+
+LIMITS_TOLD_EVERY_S: Final = 60
+"""Of one rule that limits, one user and one tenant."""
 
 _MAX_COUNTED: Final = 4096
 _MODE: Final = 0o600
@@ -70,6 +87,14 @@ class _Second:
     left_out: int = 0
 
 
+@attrs.define
+class _Minute:
+    """How often a limit refused since a line said so."""
+
+    told_at_s: float
+    left_out: int = 0
+
+
 class AuditLog:
     """Where audit lines go.
 
@@ -87,6 +112,7 @@ class AuditLog:
         self.path = path
         self._clock_s = clock_s
         self._seconds: dict[tuple[str, object], _Second] = {}
+        self._minutes: dict[tuple[str, object, str], _Minute] = {}
         self._fd = -1
         self._sink: LineSink | None = None
         if path is not None:
@@ -120,12 +146,34 @@ class AuditLog:
         if left_out is None:
             return
         if left_out:
-            said["left_out"] = left_out
+            said["left_out"] = left_out + (said.get("left_out") or 0)
         known = {name: value for name, value in said.items() if value is not None}
         clean = logs.redact_event(None, "", known)
         line = {"timestamp": logs.timestamp()}
         line |= {name: _printable(value) for name, value in clean.items()}
         sink.msg_at_once(_ENCODE(line))
+
+    def limit(self, rule: str, caller: Who, tenant: str, **fields: Any) -> None:
+        """Tell that a limit refused something, unless that was told within the minute.
+
+        Args:
+            rule: which one, as `refused_by` on the wire.
+            caller: whose it was.
+            tenant: in whose name.
+            fields: as of `write`; of the one that is told.
+        """
+        whose = caller.address if caller.uid is None else caller.uid
+        key = rule, whose, tenant
+        now_s = self._clock_s()
+        minute = self._minutes.get(key)
+        if minute is not None and now_s - minute.told_at_s < LIMITS_TOLD_EVERY_S:
+            minute.left_out += 1
+            return
+        if minute is None and len(self._minutes) >= _MAX_COUNTED:
+            self._minutes.clear()
+        self._minutes[key] = _Minute(now_s)
+        fields["left_out"] = (minute.left_out or None) if minute is not None else None
+        self.write("limit_refused", caller=caller, tenant=tenant, rule=rule, **fields)
 
     def _left_out(self, event: str, whose: object) -> int | None:
         """How many lines were left out before this one; None when this one is left out too."""
@@ -157,6 +205,11 @@ _log = AuditLog()
 def audit(event: str, *, caller: Who | None = None, **fields: Any) -> None:
     """Write one line to the audit log of this process; `AuditLog.write` says what it takes."""
     _log.write(event, caller=caller, **fields)
+
+
+def audit_limit(rule: str, caller: Who, tenant: str, **fields: Any) -> None:
+    """Tell the audit log of this process what a limit refused; see `AuditLog.limit`."""
+    _log.limit(rule, caller, tenant, **fields)
 
 
 def configure(path: str | None) -> None:

@@ -21,6 +21,7 @@ from vastar_client.wire import (
     PayloadFormat,
     StreamEnd,
 )
+from vastar_runtime.audit import audit_limit
 from vastar_runtime.call_log import CallLine, write_call
 from vastar_runtime.calls import Call, Caller
 from vastar_runtime.identity.visas import NOT_ALLOWED
@@ -130,6 +131,8 @@ class Dispatcher:
                 told = _class_and_disposition(call, outcome)
                 _log_call(call, outcome, duration_us, *told)
                 self._count(call, outcome, duration_us, *told)
+                if isinstance(outcome, Failure) and outcome.refused_by is not None:
+                    _audit_limit(call, outcome)
                 was_refused = isinstance(outcome, Failure) and call.disposition is _NOT_SENT
                 self.usage.ends(used, call, was_refused=was_refused)
         answer = _answer(call, outcome, duration_us)
@@ -265,6 +268,20 @@ def _answer(call: Call, outcome: Outcome, duration_us: int) -> ExecuteResponse:
 
 def _disposition(call: Call, failure: Failure) -> Disposition:
     return call.disposition if failure.disposition is None else failure.disposition
+
+
+def _audit_limit(call: Call, failure: Failure) -> None:
+    """Tell that a limit refused; what else refuses tells it by itself."""
+    if _ENDED_BY[failure.kind] == "policy":
+        request = call.request
+        audit_limit(
+            failure.refused_by or "",
+            call.caller,
+            request.tenant_id,
+            workspace=request.workspace_id,
+            origin=call.origin or None,
+            trace_id=request.trace_id,
+        )
 
 
 def _log_call(

@@ -20,7 +20,7 @@ from vastar_runtime.identity.guests import Guest
 from vastar_runtime.identity.visas import Visa
 from vastar_runtime.transport.channel import Channel
 
-__all__ = ["MIN_BYTES_PER_S", "Idle", "Patience"]
+__all__ = ["MIN_BYTES_PER_S", "FrameGivenUp", "Idle", "Patience"]
 
 MIN_BYTES_PER_S: Final = 64 * 1024
 """What a frame must come at on the whole, beyond its first silence: 64 MiB in 17 minutes."""
@@ -30,6 +30,18 @@ _LOOK_AGAIN_S: Final = 0.05
 
 class Idle(Exception):  # noqa: N818 - it is no error of anybody
     """The connection has been idle for as long as it may; the caller is told nothing."""
+
+
+class FrameGivenUp(RemoteProtocolError):  # noqa: N818 - as its base, for the caller
+    """A frame is not waited for any longer; it closes the connection.
+
+    Attributes:
+        rule: what refused it, as the audit log names it.
+    """
+
+    def __init__(self, rule: str, reason: str) -> None:
+        super().__init__(reason, closes=True)
+        self.rule = rule
 
 
 @attrs.define(eq=False)
@@ -61,8 +73,7 @@ class Patience:
             How many there were.
 
         Raises:
-            RemoteProtocolError: too little came of a frame, or more than its caller has room
-                for; it closes the connection.
+            FrameGivenUp: too little came of a frame, or more than its caller has room for.
             Idle: nothing came between frames.
             trio.BrokenResourceError: the connection failed.
         """
@@ -96,12 +107,12 @@ class Patience:
             self._frame_bytes += len(data)
             self.guest.held_bytes += len(data)
             return data
-        raise RemoteProtocolError(
+        raise FrameGivenUp(
+            "frame:connection",
             f"an unfinished frame got no byte for {self.silence_s:g} s"
             if now_s + self.silence_s <= due_s
             else f"a frame came too slowly: {self._frame_bytes} bytes of it in "
             f"{trio.current_time() - self.frame_began_s:.0f} s",
-            closes=True,
         )
 
     def _lacks_room(self) -> bool:
@@ -113,10 +124,10 @@ class Patience:
             while self._lacks_room():  # noqa: ASYNC110 - as said at the constant
                 await trio.sleep(_LOOK_AGAIN_S)
             return
-        raise RemoteProtocolError(
+        raise FrameGivenUp(
+            "memory:user",
             f"no room for a frame: {self.guest.held_bytes} bytes of requests and answers of this "
             f"caller are in memory, the most is {self.guest.max_held_bytes:.0f}",
-            closes=True,
         )
 
     async def _between_frames(self, channel: Channel, is_busy: Callable[[], bool]) -> bytes:

@@ -39,6 +39,7 @@ from vastar_client.wire import (
 )
 from vastar_client.wire.codec import payload_bytes
 from vastar_runtime._version import __version__
+from vastar_runtime.audit import audit_limit
 from vastar_runtime.call_tasks import CallTasks
 from vastar_runtime.calls import Call, Caller
 from vastar_runtime.dispatch import Dispatcher
@@ -47,7 +48,7 @@ from vastar_runtime.identity.visas import Visa
 from vastar_runtime.logs import get_logger
 from vastar_runtime.outbox import CallerNotReadingError, Outbox
 from vastar_runtime.outcomes import FailureKind
-from vastar_runtime.patience import Idle, Patience
+from vastar_runtime.patience import FrameGivenUp, Idle, Patience
 from vastar_runtime.refusing import why_not
 from vastar_runtime.runtime_state import RuntimeState
 from vastar_runtime.session_streams import SessionStreams
@@ -192,6 +193,8 @@ class Session:
         return self._in_flight > 0
 
     def _refuse_frame(self, error: RemoteProtocolError) -> None:
+        if isinstance(error, FrameGivenUp):
+            audit_limit(error.rule, self._caller, "", reason=str(error))
         self._outbox.put_at_once(
             ExecuteResponse(
                 request_id=error.request_id,
@@ -230,6 +233,14 @@ class Session:
             self._tasks.begin(call)
         else:
             self._outbox.put_at_once(self._dispatcher.refuse(request, failure))
+            if failure.kind is FailureKind.OVERLOADED:
+                audit_limit(
+                    failure.refused_by or "",
+                    self._caller,
+                    request.tenant_id,
+                    workspace=request.workspace_id,
+                    trace_id=request.trace_id,
+                )
 
     async def _serve(self, call: Call) -> None:
         """The life of one call. No exception leaves it but cancellation."""

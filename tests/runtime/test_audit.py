@@ -201,3 +201,45 @@ def test_without_a_file_of_its_own_it_is_in_the_log_whatever_its_level(
 def test_without_any_log_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "_sink", None)
     AuditLog().write("drain")
+
+
+def test_a_limit_is_told_once_a_minute_with_the_number_of_the_others(
+    log: AuditLog, path: Path, clock: Clock
+) -> None:
+    for _ in range(1000):
+        log.limit("rate_limit:tenant", Somebody(), "acme", origin="http://a.test")
+    log.limit("rate_limit:tenant", Somebody(), "other")
+    log.limit("rate_limit:tenant", Somebody(uid=1001), "acme")
+    log.limit("rate_limit:tenant", Somebody(uid=None, address="10.0.0.1"), "acme")
+    log.limit("memory:user", Somebody(), "acme")
+    clock.now_s += 60
+    for _ in range(2):
+        log.limit("rate_limit:tenant", Somebody(), "acme")
+    clock.now_s += 60
+    log.limit("memory:user", Somebody(), "acme")
+    told = [
+        (line["rule"], line.get("uid"), line["tenant"], line.get("left_out")) for line in read(path)
+    ]
+    assert told == [
+        ("rate_limit:tenant", 1000, "acme", None),
+        ("rate_limit:tenant", 1000, "other", None),
+        ("rate_limit:tenant", 1001, "acme", None),
+        ("rate_limit:tenant", None, "acme", None),
+        ("memory:user", 1000, "acme", None),
+        ("rate_limit:tenant", 1000, "acme", 999),
+        ("memory:user", 1000, "acme", None),
+    ]
+    assert {line["event"] for line in read(path)} == {"limit_refused"}
+
+
+def test_limits_of_many_names_neither_fill_the_disk_nor_the_memory(
+    log: AuditLog, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "_MAX_COUNTED", 80)
+    for number in range(100):
+        log.limit("queue:tenant", Somebody(), f"t{number}")
+    assert len(read(path)) == MAX_LINES_PER_SECOND
+    assert len(log._minutes) <= 80
+    clock.now_s += 60
+    log.limit("queue:tenant", Somebody(), "t99")
+    assert read(path)[-1]["left_out"] == 50

@@ -11,6 +11,7 @@ from typing import Final, Self
 
 import trio
 
+from vastar_runtime.audit import audit
 from vastar_runtime.calls import Call
 from vastar_runtime.connectors.http.connector import Lease, Upstreams
 from vastar_runtime.credentials.book import CredentialBook
@@ -90,6 +91,16 @@ class _CredentialedLease:
         call.origin = origin
         refusal = refusal_of(request)
         if refusal is not None:
+            audit(
+                "credential_refused",
+                caller=call.caller,
+                tenant=message.tenant_id,
+                workspace=message.workspace_id,
+                origin=origin,
+                rule="credentials:origin",
+                reason=refusal,
+                trace_id=message.trace_id,
+            )
             return Failure(FailureKind.INVALID_REQUEST, refusal)
         source = credential.source
         if source is None:

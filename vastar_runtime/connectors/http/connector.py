@@ -15,6 +15,7 @@ from typing import Final, Protocol, Self
 import attrs
 
 from vastar_client.wire import LocalProtocolError, PayloadFormat, ResponseFormat
+from vastar_runtime.audit import audit_limit
 from vastar_runtime.calls import Call
 from vastar_runtime.connectors.http.answer import HttpAnswer
 from vastar_runtime.connectors.http.collecting import (
@@ -80,6 +81,18 @@ class HttpSettings:
     accept_encoding: str = ""
     header_timeout_s: float = 60.0
     idle_timeout_s: float = 300.0
+
+
+def _tell_bomb(call: Call) -> None:
+    message = call.request
+    audit_limit(
+        "decompression:runtime",
+        call.caller,
+        message.tenant_id,
+        workspace=message.workspace_id,
+        origin=call.origin,
+        trace_id=message.trace_id,
+    )
 
 
 class _TooManyRedirects(Exception):  # noqa: N818 - never leaves this module
@@ -150,6 +163,8 @@ class HttpConnector:
                 return Failure(kind, f"HTTP request failed: {error}")
             case BadContent():
                 is_bomb = isinstance(error, DecompressionBomb)
+                if is_bomb:
+                    _tell_bomb(call)
                 kind = FailureKind.UPSTREAM_PERMANENT if is_bomb else FailureKind.UPSTREAM
                 return Failure(kind, f"HTTP request failed: {call.origin}: {error}")
             case _TooManyRedirects():
