@@ -329,8 +329,10 @@ class Session:
         try:
             await self._outbox.run()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            reason = "it does not read its answers" if isinstance(error, ChannelStalled) else "gone"
-            _log.info("caller cut off", connection=self._caller.connection_id, reason=reason)
+            is_stalled = isinstance(error, ChannelStalled)
+            reason = "it does not read its answers" if is_stalled else "gone"
+            tell = _log.info if is_stalled else _log.debug  # whoever only probes may not wait
+            tell("caller cut off", connection=self._caller.connection_id, reason=reason)
             self._nursery.cancel_scope.cancel()
 
     def _watch_hangup(self) -> None:

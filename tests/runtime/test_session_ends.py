@@ -4,6 +4,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.log_lines import log_lines
 from tests.support.sessions import WALL_START_MS, answer, echo, limits, request, session_with
 from vastar_client.wire import (
     END_OF_STREAM,
@@ -158,3 +159,20 @@ async def test_a_caller_that_only_ever_sends_is_cut_off(autojump_clock):
                 await caller.send(HealthCheck())
         assert state.connections == 0
         assert trio.current_time() < 30
+
+
+async def test_who_goes_without_its_answer_is_no_news_and_who_stalls_is(autojump_clock, tmp_path):
+    """`start` asks how a runtime is, and may be gone before it hears."""
+    streams = trio.testing.lockstep_stream_pair
+    with log_lines(tmp_path) as lines:
+        async with session_with(streams=streams) as (caller, state):
+            await caller.send(HealthCheck())
+            await caller.close()
+            await trio.testing.wait_all_tasks_blocked()
+            assert state.connections == 0
+        assert [line["event"] for line in lines()] == []
+        async with session_with(streams=streams) as (caller, state):
+            await caller.send(HealthCheck())
+            await trio.sleep(31)
+        (line,) = lines()
+        assert (line["event"], line["reason"]) == ("caller cut off", "it does not read its answers")
