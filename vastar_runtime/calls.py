@@ -8,7 +8,7 @@ decoding a message.
 """
 
 import math
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 import trio
@@ -20,7 +20,7 @@ from vastar_runtime.policy.verdicts import Refused
 from vastar_runtime.streams import AnswerStream, Upload
 from vastar_runtime.transport.progress import Progress
 
-__all__ = ["Call", "Caller"]
+__all__ = ["Call", "Caller", "Holder"]
 
 _MAX_U32: Final = 2**32 - 1
 
@@ -53,6 +53,12 @@ class Caller:
     address: str | None = None
 
 
+class Holder(Protocol):
+    """Whom memory is counted for; an `identity.Guest` is one."""
+
+    held_bytes: int
+
+
 @attrs.define(eq=False)
 class Call:
     """One call: what was asked, by whom, until when, and how far it got.
@@ -77,6 +83,8 @@ class Call:
         refused_by: `policy:scope` of the last of our own policies that refused it something.
         retry_after_ms: when that, or the upstream, said to come back; 0 is unknown.
         llm_tokens: what answers said they cost, where that was read.
+        holder: for whom `collects` counts, where somebody bounds that.
+        collected_bytes: of an answer, in memory until it is handed on whole.
     """
 
     request: ExecuteRequest
@@ -101,6 +109,8 @@ class Call:
     stream: AnswerStream | None = None
     upload: Upload | None = None
     head_timeout_s: float | None = None
+    holder: Holder | None = None
+    collected_bytes: int = 0
     _reached: Disposition = Disposition.NOT_SENT
 
     def __attrs_post_init__(self) -> None:
@@ -113,6 +123,16 @@ class Call:
         if tightened is not self.deadline:  # setting the scope's deadline is not for nothing
             self.deadline = tightened
             self.scope.deadline = tightened.expires_at_s
+
+    def collects(self, more_bytes: int) -> None:
+        """So much more of its answer is in memory, until `hands_on`."""
+        self.collected_bytes += more_bytes
+        if self.holder is not None:
+            self.holder.held_bytes += more_bytes
+
+    def hands_on(self) -> None:
+        """Its answer is another's to count, or there is none; may be called again."""
+        self.collects(-self.collected_bytes)
 
     def come_back_after(self, retry_after_s: float) -> None:
         """Tell the caller not to come back before that; the latest that anybody said holds."""

@@ -247,10 +247,12 @@ class Session:
         payload = call.request.payload
         held_bytes = 0 if payload is None else payload_bytes(payload)
         self._guest.held_bytes += held_bytes
+        call.holder = self._guest
         try:
             try:
                 answer = await self._dispatcher.serve(call)
             finally:
+                call.hands_on()
                 self._streams.close(call)
             await self._outbox.put(answer, is_alone=self._in_flight == 1)
         finally:

@@ -105,6 +105,39 @@ async def test_memory_that_is_full_is_told(audited: Lines, autojump_clock: objec
     assert audited.told("event", "rule", "uid") == [("limit_refused", "memory:user", 7)]
 
 
+@pytest.mark.parametrize("ends", ["whole", "too late", "cut short", "caller gone"])
+async def test_answers_count_while_they_are_collected(
+    ends: str, audited: Lines, autojump_clock: object
+) -> None:
+    guest = Guest(max_held_bytes=1 << 20)
+
+    async def handle(channel: MemoryChannel) -> None:
+        await channel.receive_some()
+        head = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (2 << 20)
+        await channel.send_buffers((head, bytes((2 << 20) - 1)))
+        await trio.sleep(10 if ends == "too late" else 2)
+        if ends == "whole":
+            await channel.send_buffers((b"x",))
+
+    async with running() as runtime, trio.open_nursery() as nursery:
+        runtime.network.handlers[UPSTREAM_PORT] = handle
+        stream, other = trio.testing.memory_stream_pair()
+        nursery.start_soon(
+            partial(runtime.runtime.serve, StreamChannel(stream), caller=Caller(1, 7), guest=guest)
+        )
+        caller = CallerEnd(other, trio.Event())
+        await caller.send(http_request(1, {"url": f"{URL}/x", "timeout_ms": 5000}))
+        await trio.sleep(1)
+        assert guest.held_bytes > 2 << 20
+        await caller.send(http_request(2, {"url": f"{URL}/x"}))
+        assert answer(await caller.receive()).refused_by == "memory:user"
+        if ends != "caller gone":
+            answer(await caller.receive())
+        await caller.close()
+    assert guest.held_bytes == 0
+    assert audited.told("event", "rule", "uid") == [("limit_refused", "memory:user", 7)]
+
+
 async def test_a_decompression_bomb_is_told(audited: Lines, autojump_clock: object) -> None:
     bomb = gzip.compress(b"") * 100_000  # members that bring nothing
 

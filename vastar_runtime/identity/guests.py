@@ -2,7 +2,8 @@
 
 Frames, answers and calls in flight are bounded one by one; the sum of them is bounded here, so that
 who opens many connections cannot fill the memory of everybody. Counted is what callers can make
-large: frames that are not whole yet, the payloads of calls in flight, answers that wait to be read.
+large: frames that are not whole yet, the payloads of calls in flight, HTTP answers that are being
+collected, answers that wait to be read.
 Above its bound a guest gets no new call begun, and its unfinished frames wait; what is under way
 goes on, so the bound is passed by what that still brings.
 """

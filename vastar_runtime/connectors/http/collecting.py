@@ -116,6 +116,7 @@ async def _read_body(
                 raise AnswerTooLarge
             if piece:
                 pieces.append(piece)
+                call.collects(len(piece))
                 witness.saw(piece)
             if decoder is not None:
                 await turns.spent(len(piece) or _STEP_BYTES)
