@@ -244,9 +244,8 @@ def test_an_answer_that_fits_no_frame_says_how_to_get_it(capfd: pytest.CaptureFi
 def test_without_a_runtime_it_says_how_to_start_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = f"{tmp_path}/no ne"
-    assert main(["call", "--socket", path, URL]) == 3
-    assert f"start one with: vastar start --socket '{path}'" in capsys.readouterr().err
+    assert main(["call", "--socket", f"{tmp_path}/no ne", URL]) == 3
+    assert f"start one with: vastar start --socket '{tmp_path}/no ne'" in capsys.readouterr().err
 
 
 def test_a_runtime_that_goes_away_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
