@@ -102,7 +102,7 @@ def test_a_live_runtime_is_refused_by_its_lock(listener: Listener, path: str) ->
 
 
 def test_a_live_server_without_a_lock_is_refused(path: str) -> None:
-    """It may be anything, or the published runtime, which takes no lock: the kernel names its pid."""
+    """It may be anything, or the published runtime, which takes no lock; its pid is told."""
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(path)
         other.listen()
