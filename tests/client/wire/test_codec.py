@@ -206,6 +206,13 @@ def test_one_buffer_copies_only_what_is_in_pieces() -> None:
     assert codec.one_buffer(None) == codec.one_buffer([]) == b""
 
 
+def test_the_length_of_a_payload_is_that_of_all_its_pieces() -> None:
+    for whole in (b"abcd", memoryview(b"abcd"), bytearray(b"abcd")):
+        assert codec.payload_bytes(whole) == codec.payload_bytes([whole]) == 4
+    assert codec.payload_bytes((b"ab", memoryview(b"c"))) == 3
+    assert codec.payload_bytes([]) == 0
+
+
 # What cannot be written
 
 
