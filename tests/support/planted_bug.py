@@ -1,6 +1,7 @@
 """A bug to plant in the runtime: the smallest change that breaks one promise."""
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import attrs
@@ -19,8 +20,8 @@ class Bug:
     found_by: tuple[str, ...]
 
 
-def around(owner: type, name: str, make: Callable[[Any], Any]) -> Plant:
-    """Replace a method by what `make` makes of it."""
+def around(owner: type | ModuleType, name: str, make: Callable[[Any], Any]) -> Plant:
+    """Replace a method, or a function of a module, by what `make` makes of it."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(owner, name, make(getattr(owner, name)))

@@ -10,7 +10,7 @@ import trio
 
 from tests.support.planted_bug import Bug, Plant, around
 from vastar_client.wire import Disposition, ExecuteResponse
-from vastar_runtime import dispatch
+from vastar_runtime import dispatch, session
 from vastar_runtime.calls import Call
 from vastar_runtime.connectors.http.answer import HttpAnswer
 from vastar_runtime.connectors.http.connector import HttpConnector
@@ -21,7 +21,6 @@ from vastar_runtime.pipeline import Pipeline
 from vastar_runtime.pipeline.connecting import AttemptTimeoutLayer
 from vastar_runtime.policy.verdicts import Refused
 from vastar_runtime.runtime_state import RuntimeState
-from vastar_runtime.session import Session
 from vastar_runtime.transport.http1 import Http1Connection
 from vastar_runtime.transport.pool import Pool
 from vastar_runtime.transport.progress import Progress
@@ -31,9 +30,9 @@ __all__ = ["CALL_BUGS"]
 
 
 def _tenants_share_connections(bucket: Any) -> Any:
-    def patched(self: Any, key: Any) -> Any:
+    def patched(self: Any, key: Any, owner: Any) -> Any:
         _, origin, route = key
-        return bucket(self, (("shared", ""), origin, route))
+        return bucket(self, (("shared", ""), origin, route), "shared")
 
     return patched
 
@@ -144,8 +143,8 @@ def _idle_stays(_: Any) -> Any:
 
 
 def _drains_refuse_nobody(why_not: Any) -> Any:
-    def patched(self: Session, request: Any) -> Any:
-        failure = why_not(self, request)
+    def patched(*asked: Any) -> Any:
+        failure = why_not(*asked)
         return None if failure is not None and failure.refused_by == "drain:runtime" else failure
 
     return patched
@@ -204,7 +203,7 @@ CALL_BUGS: Mapping[str, Bug] = {
     "something raises": Bug(around(Preparer, "prepare", _a_bug), ("no_bug_shows",)),
     "idle connections stay": Bug(around(Pool, "sweep", _idle_stays), ("nothing_is_left",)),
     "a drain refuses nobody": Bug(
-        around(Session, "_why_not", _drains_refuse_nobody), ("draining_begins_nothing",)
+        around(session, "why_not", _drains_refuse_nobody), ("draining_begins_nothing",)
     ),
     "a drain never ends": Bug(around(RuntimeState, "wait_idle", _never_idle), ("drains",)),
 }

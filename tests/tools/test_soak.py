@@ -14,7 +14,7 @@ import pytest
 from tests.support.commands import serving
 from tools.soak._cli import main
 
-_EVERY = 40
+_EVERY = 5
 _ANSWER = 1
 
 
@@ -59,7 +59,7 @@ def test_bad_flags_and_no_runtime(tmp_path, capsys):
 
 @contextlib.contextmanager
 def _answering_twice(target: Path, path: Path) -> Iterator[None]:
-    """A relay to the runtime at `target`: of unary answers each 40th is sent twice."""
+    """A relay to the runtime at `target`: of unary answers each 5th is sent twice."""
     answers = 0
     lock = threading.Lock()
 
