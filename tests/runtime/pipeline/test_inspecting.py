@@ -7,7 +7,7 @@ from tests.support.layers import HOST, ORIGIN, House, laid
 from tests.support.planned import answer
 from vastar_runtime.metrics import BreakerRow, LimiterRow, QuotaRow, Snapshot
 from vastar_runtime.pipeline import DESCRIPTOR
-from vastar_runtime.pipeline.inspecting import describe, snapshot
+from vastar_runtime.pipeline.inspecting import describe, pools, snapshot
 from vastar_runtime.pipeline.policies import LimitSettings
 from vastar_runtime.policy.breaker import BreakerSettings, State
 from vastar_runtime.policy.modes import Mode
@@ -116,3 +116,13 @@ async def test_verdicts_are_told_by_policy_and_mode(autojump_clock):
             "applied": 0,
             "observed": 1,
         } in describe(house.around)["policies"]
+
+
+async def test_connections_are_told_by_key(autojump_clock):
+    async with laid() as house:
+        assert pools(house.around) == []
+        house.plan(answer(200, b"ok"))
+        await house.ask()
+        (row,) = pools(house.around)
+        assert (row["tenant"], row["origin"]) == ("acme", ORIGIN)
+        assert (row["idle"], row["active"], row["waiting"]) == (1, 0, 0)
