@@ -49,7 +49,8 @@ async def blocked(source):
     """Wait until the thread of `source` waits for room."""
     while True:
         with source._changed:
-            if source._is_waiting:
+            # One that was told of room, and has not yet woken, says that it waits too.
+            if source._is_waiting and source._ready_bytes >= 65_536:
                 return
         await trio.sleep(0.001)
 
